@@ -1,0 +1,386 @@
+"""The verbs. Each is a plain function of an image; it runs on any thread and knows no GUI."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.config import Config, split_options
+from napari_recon.data.normalization import Normalization
+from napari_recon.device import choose_device
+from napari_recon.errors import ReconError
+from napari_recon.image import Image, as_image
+from napari_recon.inference.predict import predict
+from napari_recon.io import read_image, write_image
+from napari_recon.library import ModelInfo, find_model, list_models, models_folder
+from napari_recon.models import get_family
+from napari_recon.progress import CancelToken, ProgressCallback
+from napari_recon.quality.metrics import evaluate
+from napari_recon.training.config import TrainConfig, train_config
+from napari_recon.training.data import prepare
+from napari_recon.training.loop import FitResult, fit
+from napari_recon.training.steps import STEPS
+
+__all__ = [
+    "denoise",
+    "evaluate",
+    "list_models",
+    "load_model",
+    "read_image",
+    "save_model",
+    "train",
+    "training_estimate",
+    "write_image",
+]
+
+Model = TrainedModel | str | Path
+
+
+def load_model(model: Model) -> TrainedModel:
+    """Load a model by its name in `list_models`, or from a file; a loaded model is returned as it is.
+
+    Raises
+    ------
+    ReconError
+        When there is no such model, or its file cannot be read.
+    """
+    return model if isinstance(model, TrainedModel) else TrainedModel.load(find_model(model))
+
+
+def save_model(model: TrainedModel, name: str) -> Path:
+    """Save a model under a name in the user's folder, where every panel finds it; returns its path."""
+    if not name.strip() or any(c in name for c in '/\\:*?"<>|') or name.startswith("."):
+        raise ReconError(f"{name!r} cannot be the name of a model.", "Use letters, digits, spaces and dashes.")
+    model.name = name.strip()
+    return model.save(models_folder() / f"{model.name}.safetensors")
+
+
+def train(
+    family: str,
+    image: Any,
+    target: Any = None,
+    *,
+    axes: str | None = None,
+    preset: str = "fast",
+    start_from: Model | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    preview: Any = None,
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+    **options: Any,
+) -> TrainedModel:
+    """Train a model on images.
+
+    Parameters
+    ----------
+    family : str
+        ``"autoencoder"``.
+    image : Image, array, or list of them
+        What to learn from; noisy images suffice.
+    target : Image, array, or list of them, optional
+        What `image` should become, such as a second noisy take or a long exposure of the same field.
+    axes : str, optional
+        Axes of arrays that do not know theirs.
+    preset : str
+        ``"fast"`` (2 minutes), ``"balanced"`` (15) or ``"best"`` (120).
+    start_from : TrainedModel, str or path, optional
+        Go on from the weights of this model instead of from nothing.
+    checkpoint : path, optional
+        File for the state of the run, saved every minute and when stopped; removed at the end.
+    resume : bool
+        Go on from `checkpoint`, exactly as if there had been no break.
+    preview : Image or array, optional
+        Small image to denoise now and then; the result comes with the progress events.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    on_progress, cancel
+        Receives events; stops the run.
+    **options
+        Any field of the family's config or of `TrainConfig`, such as ``steps=2000`` or ``depth=3``.
+
+    Returns
+    -------
+    TrainedModel
+        When stopped, the model so far with ``stopped=True``.
+
+    Raises
+    ------
+    ReconError
+        On data or options that cannot be trained with, and when training diverges.
+    """
+    members = get_family(family)
+    images = _as_images(image, axes)
+    targets = _as_images(target, axes) if target is not None else None
+    origin = load_model(start_from) if start_from is not None else None
+    config, training = _configs(members.config, origin, preset, options)
+    step, network = _step(family, config, origin, training.seed, targets is not None)
+    spec = members.spec(config)
+    torch_device = choose_device(device)
+    sampler, normalization = prepare(
+        images,
+        targets,
+        spec,
+        training,
+        torch_device,
+        stabilised=spec.noise_aware or step.stabilised,
+        rotations=step.rotations,
+    )
+    picture = None
+    if preview is not None:
+        region = as_image(preview, axes)
+        picture = _previewer(family, config, normalization, region, str(torch_device))
+    result = fit(
+        step,
+        sampler,
+        training,
+        size_multiple=spec.size_multiple,
+        state_path=Path(checkpoint) if checkpoint is not None else None,
+        resume=resume,
+        preview=picture,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    del network
+    return TrainedModel(
+        family=family,
+        config=config,
+        weights=result.weights,
+        normalization=normalization,
+        provenance=_provenance(images, targets, training, result, origin, str(torch_device)),
+        name=f"{images[0].name or 'image'} {family}",
+        stopped=result.stopped,
+    )
+
+
+def denoise(
+    image: Any,
+    model: Model = "universal",
+    *,
+    axes: str | None = None,
+    strength: float = 1.0,
+    tile_size: int | None = None,
+    tile_overlap: int | None = None,
+    keep_dtype: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Any:
+    """Denoise an image.
+
+    Parameters
+    ----------
+    image : Image, numpy, dask, zarr or xarray array
+        Any axes and any real pixel type.
+    model : TrainedModel, str or path
+        The model itself, its name in `list_models`, or its file.
+    axes : str, optional
+        Axes of an array that does not know its own, such as ``"ZYX"``.
+    strength : float
+        0 to 1.5; 1 removes the noise that was measured.
+    tile_size, tile_overlap : int, optional
+        Chosen from the free memory and the network when left out.
+    keep_dtype : bool
+        Round to the pixel type of the image; values beyond its range are clipped and counted.
+    device, precision : str
+        ``"auto"`` chooses the fastest.
+    on_progress, cancel
+        Receives events; stops the run.
+
+    Returns
+    -------
+    Image or numpy.ndarray
+        An `Image` for an `Image`, else an array; float32 unless `keep_dtype`. An `Image` carries in
+        ``metadata["napari_recon"]`` how it was made.
+
+    Raises
+    ------
+    ReconError
+        When model and image do not fit together.
+    Cancelled
+        When stopped.
+    """
+    source = as_image(image, axes)
+    if not 0 <= strength <= 1.5:
+        raise ReconError(f"The strength cannot be {strength}.", "It goes from 0 to 1.5; 1 is as measured.")
+    loaded = load_model(model)
+    if loaded.spec.task != "denoise":
+        raise ReconError(f"{loaded.name} is made to {loaded.spec.task}, not to denoise.", "Choose another model.")
+    done = predict(
+        loaded,
+        source,
+        strength=strength,
+        tile_size=tile_size,
+        tile_overlap=tile_overlap,
+        device=device,
+        precision=precision,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    pixels: Any = done.array
+    notes = list(done.notes)
+    if keep_dtype:
+        pixels, note = _cast(pixels, source.dtype)
+        notes += [note] if note else []
+    record = {
+        "verb": "denoise",
+        "model": loaded.name,
+        "model_hash": loaded.hash,
+        "strength": strength,
+        "keep_dtype": keep_dtype,
+        "tile_size": done.tile_size,
+        "device": done.device,
+        "precision": done.precision,
+        "noise": [n.to_json() for n in done.normalization.noise],
+        "notes": notes,
+        "version": version("napari-recon"),
+    }
+    if not isinstance(image, Image):
+        return pixels
+    return source.with_array(
+        pixels, name=f"{source.name} [denoised]", metadata={**source.metadata, "napari_recon": record}
+    )
+
+
+def training_estimate(family: str, image: Any, *, axes: str | None = None, preset: str = "fast", **options: Any) -> dict[str, float]:
+    """Estimate what a training will take before it starts.
+
+    Returns
+    -------
+    dict
+        ``seconds`` (exact for a budget in minutes; for one in steps two steps are timed) and ``memory_bytes``.
+    """
+    members = get_family(family)
+    config, training = _configs(members.config, None, preset, options)
+    images = _as_images(image, axes)
+    spec = members.spec(config)
+    network = members.build(config)
+    patch = (training.batch_size, spec.channels, *(training.patch_size,) * len(spec.axes))
+    weights = sum(p.numel() for p in network.parameters())
+    data = sum(4 * int(np.prod(i.shape)) for i in images)
+    # Activations forwards and backwards: about 40 values per feature of the first layer and pixel.
+    memory = data + 20 * weights + 4 * int(np.prod(patch)) * 40 * int(getattr(config, "features", 32))
+    if training.minutes is not None:
+        return {"seconds": 60 * training.minutes, "memory_bytes": float(memory)}
+    return {"seconds": _time_step(network, patch) * (training.steps or 0), "memory_bytes": float(memory)}
+
+
+def _time_step(network: nn.Module, patch: tuple[int, ...]) -> float:
+    import time
+
+    x = torch.zeros(patch)
+    for _ in range(2):
+        start = time.perf_counter()
+        network(x).square().mean().backward()
+    return time.perf_counter() - start
+
+
+def _as_images(image: Any, axes: str | None) -> list[Image]:
+    many = isinstance(image, Sequence) and not isinstance(image, Image)
+    images = [as_image(i, axes) for i in (image if many else [image])]
+    if not images:
+        raise ReconError("There is no image to train on.", "Give at least one.")
+    return images
+
+
+def _configs(
+    kind: type[Config], origin: TrainedModel | None, preset: str, options: dict[str, Any]
+) -> tuple[Any, TrainConfig]:
+    """Family config and training config: the origin's or the defaults, changed by the options."""
+    given = {k: v for k, v in options.items() if v is not None}
+    training_names = {o.name for o in TrainConfig.options()}
+    training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
+    base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
+    config, training = split_options(given, base, training)
+    return config, training
+
+
+def _step(
+    family: str, config: Any, origin: TrainedModel | None, seed: int, has_target: bool
+) -> tuple[Any, nn.Module]:
+    """Network with its first weights, and the family's training step around it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = get_family(family).build(config)
+    if origin is not None:
+        if origin.family != family:
+            raise ReconError(
+                f"{origin.name} is of the family {origin.family}, not {family}.", "Start from a model of the same family."
+            )
+        try:
+            network.load_state_dict({k: v.float() for k, v in origin.weights.items()})
+        except RuntimeError as error:
+            raise ReconError(
+                f"The network of {origin.name} differs from the one asked for.",
+                "Leave out the options that change the network, or start from nothing.",
+            ) from error
+    return STEPS[family](config, network, has_target), network
+
+
+def _previewer(
+    family: str, config: Any, normalization: Normalization, region: Image, device: str
+) -> Any:
+    """A function that denoises the region with the network of the moment."""
+
+    def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
+        model = TrainedModel(family, config, {}, normalization, _network=network)
+        return predict(model, region, device=device, precision="float32").array
+
+    return show
+
+
+def _provenance(
+    images: list[Image],
+    targets: list[Image] | None,
+    training: TrainConfig,
+    result: FitResult,
+    origin: TrainedModel | None,
+    device: str,
+) -> dict[str, Any]:
+    history = result.history
+    digest = hashlib.sha256()
+    for i in images:
+        digest.update(repr((i.axes, i.shape, str(i.dtype))).encode())
+        digest.update(np.ascontiguousarray(i.array).tobytes())
+    return {
+        "created": datetime.datetime.now().isoformat(timespec="seconds"),
+        "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],
+        "data_hash": digest.hexdigest()[:16],
+        "targets": targets is not None,
+        "started_from": {"name": origin.name, "hash": origin.hash} if origin else None,
+        "training": dataclasses.asdict(training),
+        "device": device,
+        "precision": result.precision,
+        "steps": history.step,
+        "seconds": round(history.seconds, 1),
+        "skipped_steps": history.skipped,
+        "stopped": result.stopped,
+        "best_step": history.best_step,
+        "train_loss": history.train,
+        "validation_loss": history.validation,
+        "versions": {"napari-recon": version("napari-recon"), "torch": str(torch.__version__)},
+    }
+
+
+def _cast(pixels: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], str]:
+    """Round to an integer type within its range, or convert to a floating one; tell what was clipped."""
+    if dtype.kind == "f":
+        return pixels.astype(dtype), ""
+    info = np.iinfo(dtype)
+    outside = float(((pixels < info.min - 0.5) | (pixels > info.max + 0.5)).mean())
+    # float32 cannot hold the largest 32-bit integer: one step below it is the largest that converts safely.
+    top = info.max if float(np.float32(info.max)) <= info.max else np.nextafter(np.float32(info.max), np.float32(0))
+    rounded = np.clip(np.nan_to_num(np.rint(pixels)), info.min, top).astype(dtype)
+    return rounded, f"{outside:.2%} of the pixels were clipped to the range of {dtype}" if outside else ""

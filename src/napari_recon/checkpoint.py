@@ -1,0 +1,171 @@
+"""`TrainedModel`: one .safetensors file that rebuilds its own network, and runs no code when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_recon.config import Config
+from napari_recon.data.normalization import Normalization
+from napari_recon.errors import ReconError
+from napari_recon.models import ModelSpec, get_family
+
+FORMAT = 1
+KEY = "napari-recon"
+
+
+@dataclass
+class TrainedModel:
+    """Weights with everything needed to use them.
+
+    Parameters
+    ----------
+    family : str
+        Key of the family in `napari_recon.models.MODELS`.
+    config : Config
+        Which network of that family.
+    weights : dict of str to Tensor
+        Its state, on the CPU.
+    normalization : Normalization or None
+        Measured on the training data; None when each image is measured on its own.
+    provenance : dict
+        Where it came from: data, seed, steps, versions, scores, licence (JSON types).
+    name : str
+        Name to show.
+    stopped : bool
+        Whether training was stopped before its budget was used.
+    """
+
+    family: str
+    config: Config
+    weights: dict[str, Tensor]
+    normalization: Normalization | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    stopped: bool = False
+    _network: nn.Module | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network needs and gives."""
+        return get_family(self.family).spec(self.config)
+
+    @property
+    def hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for key in sorted(self.weights):
+            digest.update(self.weights[key].contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def network(self, device: torch.device | str = "cpu") -> nn.Module:
+        """Build the network with its weights, in evaluation mode; kept for the next call."""
+        if self._network is None:
+            network = get_family(self.family).build(self.config)
+            try:
+                network.load_state_dict({k: v.float() for k, v in self.weights.items()})
+            except RuntimeError as error:
+                raise ReconError(
+                    f"The weights of {self.name or 'this model'} do not fit its network.",
+                    "The file was altered or is damaged: get it again.",
+                ) from error
+            volumes = any(isinstance(m, nn.Conv3d) for m in network.modules())
+            layout = torch.channels_last_3d if volumes else torch.channels_last
+            self._network = network.eval().requires_grad_(False).to(memory_format=layout)
+        return self._network.to(device)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON types."""
+        return {
+            "format": FORMAT,
+            "family": self.family,
+            "name": self.name,
+            "config": self.config.to_json(),
+            "normalization": self.normalization.to_json() if self.normalization else None,
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write the model to `path`, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Gets the suffix ``.safetensors`` when it has none.
+        half : bool
+            Store the weights in half precision.
+
+        Raises
+        ------
+        ReconError
+            When it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path = path.with_name(path.name + ".safetensors")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        weights = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in self.weights.items()}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(weights, temporary, metadata={KEY: json.dumps(self.describe())})
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            try:
+                temporary.unlink(missing_ok=True)
+            except OSError:  # the folder itself is not there
+                pass
+            raise ReconError(
+                f"The model cannot be written to {path}: {error}.", "Choose another folder, or free some space."
+            ) from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model file.
+
+        Raises
+        ------
+        ReconError
+            When the file is missing, damaged, not a model of napari-recon, or from a newer version of it.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ReconError(f"There is no model file {path}.", "Check the path; `napari-recon models` lists those known.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                text = (file.metadata() or {}).get(KEY)
+                weights = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, OSError) as error:
+            raise ReconError(f"{path} is damaged or is not a model file.", "Get or train it again.") from error
+        if text is None:
+            raise ReconError(f"{path} is not a model of napari-recon.", "Choose a file that it saved.")
+        return cls._from_description(path, text, weights)
+
+    @classmethod
+    def _from_description(cls, path: Path, text: str, weights: dict[str, Tensor]) -> Self:
+        try:
+            values = json.loads(text)
+            version = int(values["format"])
+            if version > FORMAT:
+                raise ReconError(f"{path} was saved by a newer napari-recon.", "Update napari-recon to use it.")
+            family = str(values["family"])
+            normalization = values["normalization"]
+            return cls(
+                family=family,
+                config=get_family(family).config.from_json(values["config"]),
+                weights=weights,
+                normalization=Normalization.from_json(normalization) if normalization else None,
+                provenance=dict(values["provenance"]),
+                name=str(values["name"]) or path.stem,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ReconError(f"The description inside {path} is damaged.", "Get or train it again.") from error

@@ -1,0 +1,142 @@
+"""One frozen dataclass per config: each option is written once.
+
+The field metadata (label, help, range) makes the form of the panel and the flags of the command line;
+the values make the JSON in the model file.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from napari_recon.errors import ReconError
+
+C = TypeVar("C", bound="Config")
+
+
+def option(
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[Any, ...] = (),
+) -> Any:
+    """Declare one option of a config dataclass (a `dataclasses.field` with its description).
+
+    Parameters
+    ----------
+    default : object
+        Value when the user says nothing.
+    label, help : str
+        Name in the form, and the sentence of its tooltip and its command-line help.
+    minimum, maximum : float or None
+        Bounds, both included.
+    choices : tuple
+        The only values allowed, when there is such a list.
+    """
+    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Option:
+    """The description of one config field, as forms and flags need it."""
+
+    name: str
+    type: Any
+    default: Any
+    label: str
+    help: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all configs: checks its values when made, converts to and from JSON types."""
+
+    def __post_init__(self) -> None:
+        for opt in self.options():
+            _check(opt, getattr(self, opt.name))
+
+    @classmethod
+    def options(cls) -> list[Option]:
+        """Describe all options, in the order in which they are declared."""
+        hints = get_type_hints(cls)
+        return [
+            Option(name=f.name, type=hints[f.name], default=f.default, **f.metadata)
+            for f in dataclasses.fields(cls)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Rebuild from `to_json`; raises `ReconError` on an option this version does not know."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ReconError(
+                f"{cls.__name__} has no option {', '.join(map(repr, unknown))}.",
+                f"Use one of: {', '.join(sorted(known))}.",
+            )
+        return cls(**values)
+
+
+def split_options(options: dict[str, Any], *configs: C) -> list[C]:
+    """Replace the values in `configs` by `options`, each where a config declares it.
+
+    Raises
+    ------
+    ReconError
+        When no config has an option of that name, or a value is out of range.
+    """
+    names = [{f.name for f in dataclasses.fields(c)} for c in configs]
+    unknown = sorted(set(options) - set().union(*names))
+    if unknown:
+        raise ReconError(
+            f"There is no option {', '.join(map(repr, unknown))}.",
+            f"Use one of: {', '.join(sorted(set().union(*names)))}.",
+        )
+    return [
+        dataclasses.replace(c, **{k: v for k, v in options.items() if k in own})
+        for c, own in zip(configs, names, strict=True)
+    ]
+
+
+def _check(opt: Option, value: Any) -> None:
+    if value is None:
+        if type(None) not in get_args(opt.type):
+            raise ReconError(f"{opt.label} ({opt.name}) needs a value.", "Give one.")
+        return
+    if opt.choices and value not in opt.choices:
+        raise ReconError(
+            f"{opt.label} ({opt.name}) cannot be {value!r}.",
+            f"Choose one of: {', '.join(map(str, opt.choices))}.",
+        )
+    expected = _plain_type(opt.type)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {int: number and value == int(value), float: number, bool: isinstance(value, bool)}
+    if not fits.get(expected, isinstance(value, expected)):
+        raise ReconError(
+            f"{opt.label} ({opt.name}) must be of type {expected.__name__}, not {value!r}.",
+            "Give such a value.",
+        )
+    too_low = opt.minimum is not None and number and value < opt.minimum
+    too_high = opt.maximum is not None and number and value > opt.maximum
+    if too_low or too_high or value != value:
+        bounds = f"{'-inf' if opt.minimum is None else opt.minimum} to {opt.maximum or 'any'}"
+        raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", f"It goes from {bounds}.")
+
+
+def _plain_type(hint: Any) -> type:
+    """Return ``int`` for ``int | None`` and so on."""
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(a for a in get_args(hint) if a is not type(None))
+    return typing.cast(type, get_origin(hint) or hint)

@@ -1,0 +1,115 @@
+"""Intensities to the range a network works in, and back: measured once per channel, kept in the model."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_recon.data.noise import stabilise, unstabilise
+from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
+from napari_recon.errors import ReconError
+
+Batch = NDArray[Any]  # (N, C, [Z], Y, X)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How each channel is transformed.
+
+    Parameters
+    ----------
+    mean, std : tuple of float
+        Subtracted and divided by, after the stabilisation if there is one.
+    noise : tuple of NoiseEstimate
+        Noise of each channel; empty when intensities are only shifted and scaled.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    noise: tuple[NoiseEstimate, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of channels it was measured on."""
+        return len(self.mean)
+
+    def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
+        """Normalise pixels of one channel to float32."""
+        values = np.asarray(batch, dtype=np.float32)
+        if self.noise:
+            estimate = self.noise[channel]
+            values = stabilise(values, estimate.gain, estimate.intercept)
+        return ((values - self.mean[channel]) / self.std[channel]).astype(np.float32)
+
+    def inverse(self, batch: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
+        """Return normalised pixels of one channel to their original units, as float32."""
+        values = batch * np.float32(self.std[channel]) + np.float32(self.mean[channel])
+        if self.noise:
+            estimate = self.noise[channel]
+            values = unstabilise(values, estimate.gain, estimate.intercept).astype(np.float32)
+        return values
+
+    def noise_level(self, channel: int) -> tuple[float, float, float]:
+        """Noise in normalised units, and that times its correlation along Y and X (what `UniversalUNet` is told)."""
+        sigma = 1.0 / self.std[channel]
+        along_y, along_x = self.noise[channel].correlation
+        return sigma, sigma * along_y, sigma * along_x
+
+    def to_json(self) -> dict[str, Any]:
+        """Return as JSON types."""
+        noise = [n.to_json() for n in self.noise]
+        return {"mean": list(self.mean), "std": list(self.std), "noise": noise}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Rebuild from `to_json`."""
+        noise = tuple(NoiseEstimate.from_json(n) for n in values["noise"])
+        return cls(tuple(values["mean"]), tuple(values["std"]), noise)
+
+
+def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False) -> Normalization:
+    """Measure the normalisation of a data set.
+
+    Parameters
+    ----------
+    batches : list of numpy.ndarray
+        Arrays (N, C, [Z], Y, X) that share their channels. Non-finite pixels are left out.
+    stabilised : bool
+        Whether to estimate the noise and stabilise its variance first.
+    unit_noise : bool
+        Keep the noise at a standard deviation of one, instead of the image.
+
+    Raises
+    ------
+    ReconError
+        When a channel is constant or has no finite pixel: there is nothing to learn from it.
+    """
+    means, stds, noises = [], [], []
+    for channel in range(batches[0].shape[1]):
+        values = _sample(batches, channel)
+        if stabilised:
+            estimate = estimate_noise([b[:, channel] for b in batches])
+            noises.append(estimate)
+            values = stabilise(values, estimate.gain, estimate.intercept)
+        std = float(values.std())
+        if not std > 0:
+            raise ReconError(
+                f"Channel {channel} is constant: every pixel is {float(values.flat[0]):g}.",
+                "Leave this channel out, or choose a plane with something in it.",
+            )
+        means.append(float(values.mean()))
+        stds.append(1.0 if unit_noise else std)
+    return Normalization(tuple(means), tuple(stds), tuple(noises))
+
+
+def _sample(batches: list[Batch], channel: int, limit: int = 8_000_000) -> NDArray[np.float64]:
+    """Up to `limit` finite pixels of a channel, evenly spread over all arrays."""
+    total = sum(b[:, channel].size for b in batches)
+    step = max(total // limit, 1)
+    parts = [np.asarray(b[:, channel]).reshape(-1)[::step] for b in batches]
+    values = np.concatenate(parts).astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ReconError(f"Channel {channel} has no finite pixel.", "Choose a layer that holds an image.")
+    return values

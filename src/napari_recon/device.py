@@ -1,0 +1,144 @@
+"""Which device computes, in which precision, and how much memory it has. Imports torch only when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from napari_recon.errors import ReconError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One device as a user sees it.
+
+    Parameters
+    ----------
+    name : str
+        What to pass as ``device=``: ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    label : str
+        For people, such as ``"CPU, 8 threads"``.
+    note : str
+        Why nothing faster is here, empty when there is nothing to say.
+    """
+
+    name: str
+    label: str
+    note: str = ""
+
+
+def describe_devices() -> list[DeviceInfo]:
+    """List the devices of this machine, the one that ``"auto"`` chooses first."""
+    import torch
+
+    devices = [
+        DeviceInfo(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {_gigabytes(free_memory(f'cuda:{i}'))} free")
+        for i in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        devices.append(DeviceInfo("mps", "Apple GPU"))
+    note = ""
+    if not devices:
+        built = torch.version.cuda or getattr(torch.version, "hip", None)
+        note = "no GPU was found" if built else "torch has no CUDA build"
+    devices.append(DeviceInfo("cpu", f"CPU, {torch.get_num_threads()} threads", note))
+    return devices
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn a device name into a torch device.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` (the fastest present), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Raises
+    ------
+    ReconError
+        When there is no such device here.
+    """
+    import torch
+
+    known = describe_devices()
+    if name == "auto":
+        return torch.device(known[0].name)
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in {d.name for d in known}:
+        why = f" ({known[-1].note})" if known[-1].note else ""
+        raise ReconError(
+            f"There is no device {name!r} here{why}.", f"Use 'auto' or one of: {', '.join(d.name for d in known)}."
+        )
+    return torch.device(wanted)
+
+
+def choose_precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
+    """Decide between float32 and bfloat16.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it will be computed.
+    wanted : str
+        ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where a probe shows that it is clearly faster.
+    """
+    import torch
+
+    if wanted not in ("auto", "float32", "bfloat16"):
+        raise ReconError(f"There is no precision {wanted!r}.", "Use 'auto', 'float32' or 'bfloat16'.")
+    if wanted == "auto":
+        wanted = "bfloat16" if _bfloat16_is_faster(str(device)) else "float32"
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+@lru_cache(maxsize=8)
+def _bfloat16_is_faster(device: str) -> bool:
+    """Time a small convolution forwards and backwards in both precisions, once per process."""
+    import torch
+
+    if device == "mps":
+        return False
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        # A layer of its own each time: oneDNN keeps the weights it has repacked.
+        conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+        x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                conv(x).square().mean().backward()
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = min(times[1:])
+    faster = seconds[torch.bfloat16] * 1.25 < seconds[torch.float32]
+    logger.info("bfloat16 probe on %s: %s, faster: %s", device, seconds, faster)
+    return faster
+
+
+def free_memory(device: torch.device | str) -> int:
+    """Bytes that a job may still use on a device."""
+    name = str(device)
+    if name.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(name)[0])
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limit = os.environ.get("NAPARI_RECON_MEMORY_GB")
+    return min(available, int(float(limit) * 2**30)) if limit else available
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.0f} GB"

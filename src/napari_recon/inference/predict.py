@@ -1,0 +1,268 @@
+"""Run a network over an image tile by tile: bounded memory, the same result as in one piece."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_recon.axes import from_batch, to_batch
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.normalization import Normalization, measure
+from napari_recon.device import choose_device, choose_precision, free_memory
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
+from napari_recon.progress import CancelToken, ProgressCallback, Reporter
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_PIXEL = 1500  # of working memory, measured on the largest network shipped
+SMALLEST_TILE = 64
+
+
+@dataclass
+class Prediction:
+    """Result of `predict`.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        float32, of the shape and in the units of the image.
+    normalization : Normalization
+        What the intensities were transformed by.
+    notes : list of str
+        What the user should know: smaller tiles, another device, pixels that were not numbers.
+    """
+
+    array: NDArray[np.float32]
+    normalization: Normalization
+    device: str
+    precision: str
+    tile_size: int
+    notes: list[str] = field(default_factory=list)
+
+
+def predict(
+    model: TrainedModel,
+    image: Image,
+    *,
+    strength: float = 1.0,
+    normalization: Normalization | None = None,
+    tile_size: int | None = None,
+    tile_overlap: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Prediction:
+    """Apply a denoising model to every plane (or volume) of an image.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        Of any size-preserving family.
+    image : Image
+        Any axes; samples and, unless the model takes several, channels are done one by one.
+    strength : float
+        0 returns the input, 1 the model's answer; above 1 a noise-aware model is told of more noise.
+    normalization : Normalization, optional
+        Use this one instead of the model's, or of one measured here.
+    tile_size : int, optional
+        Side of a tile; chosen from the free memory when left out.
+    tile_overlap : int, optional
+        Pixels a tile sees beyond its edge; the receptive field when left out, less is faster and not exact.
+    device, precision : str
+        See `napari_recon.device`.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    ReconError
+        When model and image do not fit together, or memory is short even for small tiles on the CPU.
+    Cancelled
+        When `cancel` asked to stop.
+    """
+    runner = _Runner(model, image, strength, normalization, tile_size, tile_overlap, device, precision)
+    return runner.run(Reporter(on_progress, model.spec.task), cancel or CancelToken())
+
+
+class _Runner:
+    """One run over one image."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        image: Image,
+        strength: float,
+        normalization: Normalization | None,
+        tile_size: int | None,
+        tile_overlap: int | None,
+        device: str,
+        precision: str,
+    ) -> None:
+        spec = model.spec
+        self.model, self.image, self.spec, self.strength = model, image, spec, strength
+        self.batch = to_batch(image.array, image.axes, spec.axes)
+        self.normalization = self._check(normalization)
+        self.device = choose_device(device)
+        self.dtype = choose_precision(self.device, precision)
+        self.shape = tuple(int(n) for n in self.batch.shape[2:])
+        self.padded = padded_shape(self.shape, spec.size_multiple)
+        self.halo = spec.receptive_field if tile_overlap is None else tile_overlap
+        self.tile = self._choose_tile(tile_size)
+        self.notes: list[str] = []
+
+    def _check(self, normalization: Normalization | None) -> Normalization:
+        """Find the normalisation; raise when the model cannot take this image."""
+        channels = int(self.batch.shape[1])
+        spec = self.spec
+        if spec.channels not in (1, channels):
+            raise ReconError(
+                f"The model takes {spec.channels} channels together; the image has {channels}.",
+                "Choose the same channels as in training, or check the axes.",
+            )
+        found = normalization or self.model.normalization
+        if found is None:
+            return measure([self.batch], stabilised=True, unit_noise=True)
+        if found.channels != channels:
+            raise ReconError(
+                f"The model was trained on {found.channels} channel(s); the image has {channels}.",
+                "Choose the same channels as in training, or check the axes.",
+            )
+        return found
+
+    def _choose_tile(self, wanted: int | None) -> int:
+        if wanted is not None:
+            if wanted < 1:
+                raise ReconError(f"A tile of {wanted} pixels is not possible.", "Give a tile size of 64 or more.")
+            return wanted
+        pixels = free_memory(self.device) * 0.4 / BYTES_PER_PIXEL
+        largest = (1024 if self.device.type == "cpu" else 2048) if len(self.shape) == 2 else 128
+        side = int(pixels ** (1 / len(self.shape))) - 2 * self.halo
+        return int(np.clip(side, SMALLEST_TILE, largest))
+
+    def run(self, reporter: Reporter, cancel: CancelToken) -> Prediction:
+        """Predict all planes, with smaller tiles or on the CPU when memory is short."""
+        samples, channels = int(self.batch.shape[0]), int(self.batch.shape[1])
+        result = np.empty(self.batch.shape, np.float32)
+        step = self.spec.channels if self.spec.channels > 1 else 1
+        at_once = max(int(self.tile ** len(self.shape) // max(np.prod(self.padded), 1)), 1)
+        units = [
+            (slice(n, min(n + at_once, samples)), slice(c, c + step))
+            for c in range(0, channels, step)
+            for n in range(0, samples, at_once)
+        ]
+        done = 0
+        while done < len(units):
+            tiles = plan_tiles(self.padded, self.tile, self.halo, self.spec.size_multiple)
+            reporter.total = len(units) * len(tiles)
+            try:
+                for number, tile in enumerate(tiles):
+                    cancel.raise_if_cancelled()
+                    self._do_tile(units[done], tile, result)
+                    reporter.update(done * len(tiles) + number + 1)
+                done += 1
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._use_less_memory()
+        array = from_batch(result, self.image.axes, self.image.shape, self.spec.axes)
+        precision = str(self.dtype).removeprefix("torch.")
+        return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
+
+    def _use_less_memory(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.tile > SMALLEST_TILE:
+            self.tile = max(min(self.tile, max(self.padded)) // 2, SMALLEST_TILE)
+            note = f"memory was short: tiles of {self.tile} pixels"
+        elif self.device.type != "cpu":
+            self.device, self.dtype = torch.device("cpu"), choose_precision(torch.device("cpu"))
+            note = "memory was short: done on the CPU"
+        else:
+            raise ReconError("There is not enough memory even for small tiles.", "Close other programs and try again.")
+        logger.warning(note)
+        self.notes.append(note)
+
+    def _do_tile(self, unit: tuple[slice, slice], tile: Tile, result: NDArray[np.float32]) -> None:
+        """Predict one tile of some planes and write it into `result`."""
+        shape = self.shape
+        inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.read, shape, strict=True))
+        raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
+        missing = ~np.isfinite(raw)
+        if missing.any():
+            if not any("not finite" in n for n in self.notes):
+                self.notes.append("pixels that are not finite were kept as they are")
+            raw = _fill(raw, missing)
+        first = unit[1].start
+        normal = np.stack(
+            [self.normalization.forward(raw[:, i], first + i) for i in range(raw.shape[1])], axis=1
+        )
+        extra = [(0, s.stop - i.stop) for s, i in zip(tile.read, inside, strict=True)]
+        answer = self._network(np.pad(normal, [(0, 0), (0, 0), *extra], mode="symmetric"), first)
+        answer = answer[(slice(None), slice(None), *tile.crop)]
+        kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, shape, strict=True))
+        answer = answer[(slice(None), slice(None), *(slice(0, k.stop - k.start) for k in kept))]
+        values = np.stack(
+            [self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1
+        )
+        where = tuple(
+            slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True)
+        )
+        own = (slice(None), slice(None), *where)
+        if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
+            values = raw[own] + np.float32(self.strength) * (values - raw[own])
+        values[missing[own]] = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)[own][missing[own]]
+        result[(*unit, *kept)] = values
+
+    def _network(self, normal: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
+        """Run the network; once more in float32 when the answer is not finite."""
+        for dtype in (self.dtype, torch.float32):
+            answer = self._forward(torch.from_numpy(np.ascontiguousarray(normal)), channel, dtype)
+            if torch.isfinite(answer).all():
+                return answer.numpy()
+        raise ReconError(
+            "The model's answer is not finite.", "Its training went wrong, or it does not suit this image: try another."
+        )
+
+    @torch.inference_mode()
+    def _forward(self, x: Tensor, channel: int, dtype: torch.dtype) -> Tensor:
+        network = self.model.network(self.device)
+        layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+        x = x.to(self.device, memory_format=layout)
+        more: tuple[Any, ...] = ()
+        if self.spec.noise_aware and self.normalization.noise:
+            level = np.array(self.normalization.noise_level(channel)) * max(self.strength, 1.0)
+            more = (torch.tensor(level, dtype=torch.float32, device=self.device).expand(len(x), 3),)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            answer: Tensor = network(x, *more)
+        return answer.float().cpu()
+
+
+def _fill(raw: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least."""
+    from scipy.ndimage import gaussian_filter
+
+    known = np.where(missing, 0, raw)
+    sigma = (0, 0, *(3,) * (raw.ndim - 2))
+    weight = gaussian_filter((~missing).astype(np.float32), sigma)
+    finite = raw[~missing]
+    fallback = finite.mean() if finite.size else np.float32(0)
+    near = np.where(weight > 1e-6, gaussian_filter(known, sigma) / np.maximum(weight, 1e-6), fallback)
+    return np.where(missing, near, raw).astype(np.float32)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,92 @@
+"""The models at hand: those that ship with the package and those in the user's folder. Does not import torch."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_recon.errors import ReconError
+
+SHIPPED = Path(__file__).parent / "pretrained"
+KEY = "napari-recon"
+LARGEST_HEADER = 10_000_000
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a list of models shows.
+
+    Parameters
+    ----------
+    name, family : str
+        As in the model file.
+    path : Path
+        Where it is.
+    shipped : bool
+        Whether it came with napari-recon.
+    created : str
+        Date and time, ISO 8601; empty when unknown.
+    """
+
+    name: str
+    family: str
+    path: Path
+    shipped: bool
+    created: str
+
+
+def models_folder() -> Path:
+    """Folder of the user's models; the environment variable NAPARI_RECON_HOME moves it."""
+    home = os.environ.get("NAPARI_RECON_HOME")
+    if home:
+        return Path(home) / "models"
+    import platformdirs
+
+    return platformdirs.user_data_path("napari-recon") / "models"
+
+
+def list_models() -> list[ModelInfo]:
+    """List shipped models, then the user's, the newest first; files that are not models are left out."""
+    saved = sorted(models_folder().glob("*.safetensors"), key=lambda p: -p.stat().st_mtime)
+    found = []
+    for path in [*sorted(SHIPPED.glob("*.safetensors")), *saved]:
+        description = read_description(path)
+        if description is not None:
+            created = str(description.get("provenance", {}).get("created", ""))
+            name = path.stem
+            found.append(ModelInfo(name, str(description["family"]), path, path.parent == SHIPPED, created))
+    return found
+
+
+def find_model(name: str | Path) -> Path:
+    """Path of a model given by its file or its name in the list.
+
+    Raises
+    ------
+    ReconError
+        When there is none.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    known = list_models()
+    for info in known:
+        if info.name == str(name):
+            return info.path
+    names = ", ".join(i.name for i in known) or "none yet"
+    raise ReconError(f"There is no model {str(name)!r}.", f"Give a .safetensors file, or one of: {names}.")
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Description in the head of a model file without reading its weights; None when it is not a model file."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= LARGEST_HEADER:
+                return None
+            text = json.loads(file.read(length))["__metadata__"][KEY]
+        description = json.loads(text)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return description if isinstance(description, dict) and "family" in description else None

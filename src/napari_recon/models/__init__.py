@@ -1,0 +1,49 @@
+"""The registry of model families. Importing it does not import torch; building a network does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_recon.config import Config
+from napari_recon.errors import ReconError
+from napari_recon.models import autoencoder
+from napari_recon.models._spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["MODELS", "Family", "ModelSpec", "get_family"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models.
+
+    Parameters
+    ----------
+    config : type
+        Its `Config` dataclass.
+    spec, build : callable
+        From a config to a `ModelSpec`, and to a network with fresh weights.
+    verb : str
+        What its models do to a layer.
+    """
+
+    config: type[Config]
+    spec: Callable[[Any], ModelSpec]
+    build: Callable[[Any], nn.Module]
+    verb: str
+
+
+MODELS: dict[str, Family] = {
+    "autoencoder": Family(autoencoder.AutoencoderConfig, autoencoder.spec, autoencoder.build, "denoise"),
+}
+
+
+def get_family(name: str) -> Family:
+    """Look a family up by name; raises `ReconError` for an unknown one."""
+    if name not in MODELS:
+        raise ReconError(f"There is no model family {name!r}.", f"Choose one of: {', '.join(MODELS)}.")
+    return MODELS[name]

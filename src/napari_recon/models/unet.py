@@ -1,0 +1,75 @@
+"""The blind-spot U-Net.
+
+After Höck et al., "N2V2 - Fixing Noise2Void checkerboard artifacts" (ECCV workshops 2022): blurred pooling, and
+no skip connection at full resolution, through which a blind-spot network would learn a checkerboard.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from napari_recon.models._blocks import CONV, BlurPool, double_conv
+
+
+class UNet(nn.Module):
+    """U-Net for images (N, C, Y, X) or volumes (N, C, Z, Y, X) whose sides are multiples of ``2**depth``.
+
+    Parameters
+    ----------
+    dims : int
+        2 or 3 spatial dimensions.
+    channels : int
+        Channels in and out.
+    depth : int
+        Number of halvings.
+    features : int
+        Feature maps at full resolution; doubled at each halving.
+    top_skip : bool
+        Whether the encoder's features at full resolution reach the decoder; False is N2V2.
+    """
+
+    def __init__(self, dims: int, channels: int, depth: int, features: int, top_skip: bool) -> None:
+        super().__init__()
+        widths = [features * 2**level for level in range(depth + 1)]
+        self.top_skip = top_skip
+        self.encoder = nn.ModuleList(
+            double_conv(dims, a, b) for a, b in zip([channels, *widths], widths[:-1], strict=False)
+        )
+        self.pool = nn.ModuleList(BlurPool(dims, w) for w in widths[:-1])
+        self.middle = double_conv(dims, widths[-2], widths[-1])
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.decoder = nn.ModuleList(
+            double_conv(dims, widths[level + 1] + (widths[level] if self._has_skip(level) else 0), widths[level])
+            for level in reversed(range(depth))
+        )
+        self.tail = CONV[dims](features, channels, 1)
+        self.apply(_initialise)
+        nn.init.normal_(self.tail.weight, std=1e-3)
+
+    def _has_skip(self, level: int) -> bool:
+        return level > 0 or self.top_skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of `x`."""
+        skips = []
+        for block, pool in zip(self.encoder, self.pool, strict=True):
+            x = block(x)
+            skips.append(x)
+            x = pool(x)
+        x = self.middle(x)
+        for level, block in zip(reversed(range(len(skips))), self.decoder, strict=True):
+            x = self.upsample(x)
+            x = block(torch.cat([x, skips[level]], dim=1) if self._has_skip(level) else x)
+        return self.tail(x)
+
+
+def unet_receptive_field(depth: int) -> int:
+    """Pixels in each direction that reach an output pixel of a `UNet` of this depth."""
+    per_level = 2 + 1 + 1 + 1 + 2  # two convolutions, maximum, blur, nearest upsampling, two convolutions
+    return sum(per_level * 2**level for level in range(depth)) + 2 * 2**depth
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, a=0.1)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

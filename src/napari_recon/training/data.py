@@ -1,0 +1,131 @@
+"""From images to a patch sampler: normalised, on the device, pixels that are not numbers masked out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_recon.axes import to_batch
+from napari_recon.data.normalization import Normalization, measure
+from napari_recon.data.patches import PatchSampler
+from napari_recon.device import free_memory
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.models import ModelSpec
+from napari_recon.training.config import TrainConfig
+
+
+def prepare(
+    images: list[Image],
+    targets: list[Image] | None,
+    spec: ModelSpec,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    stabilised: bool,
+    rotations: bool,
+) -> tuple[PatchSampler, Normalization]:
+    """Normalise images and put them on the device.
+
+    Parameters
+    ----------
+    images, targets : list of Image
+        Inputs and, when there are pairs, what they should become; of equal axes and shapes.
+    spec : ModelSpec
+        Spatial axes and joint channels of the network.
+    stabilised : bool
+        Whether to make the noise equally strong everywhere; noise-aware networks keep it at one.
+    rotations : bool
+        Whether patches may be transposed.
+
+    Raises
+    ------
+    ReconError
+        When images and targets do not match, channels differ, or there is too little memory or image.
+    """
+    batches = [to_batch(i.array, i.axes, spec.axes) for i in images]
+    if len({b.shape[1] for b in batches}) > 1:
+        raise ReconError("The images have different numbers of channels.", "Train on images of one kind.")
+    if spec.channels not in (1, batches[0].shape[1]):
+        raise ReconError(
+            f"The network takes {spec.channels} channels together; the images have {batches[0].shape[1]}.",
+            f"Use channels=1, or channels={batches[0].shape[1]}.",
+        )
+    pairs = _match(images, targets, spec) if targets is not None else None
+    _check_memory([*batches, *(pairs or [])], device)
+    normalization = measure(batches, stabilised=stabilised, unit_noise=spec.noise_aware)
+    inputs, weights = _normalise(batches, normalization, spec, device)
+    goals = None
+    if pairs is not None:
+        goals, target_weights = _normalise(pairs, normalization, spec, device)
+        weights = _combine(weights, target_weights, inputs)
+    return (
+        PatchSampler(
+            inputs,
+            targets=goals,
+            weights=weights,
+            patch_size=config.patch_size,
+            size_multiple=spec.size_multiple,
+            validation_fraction=config.validation_fraction,
+            rotations=rotations,
+        ),
+        normalization,
+    )
+
+
+def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[Any]:
+    if len(images) != len(targets):
+        raise ReconError(
+            f"There are {len(images)} noisy images and {len(targets)} targets.", "Give one target for each image."
+        )
+    for image, target in zip(images, targets, strict=True):
+        if sorted(image.axes) != sorted(target.axes) or any(image.size(a) != target.size(a) for a in image.axes):
+            raise ReconError(
+                f"The target is {target.axes} {target.shape}, its image {image.axes} {image.shape}.",
+                "Choose a target of the same size, taken of the same field.",
+            )
+    return [to_batch(t.array, t.axes, spec.axes) for t in targets]
+
+
+def _check_memory(batches: list[Any], device: torch.device) -> None:
+    needed = sum(4 * int(np.prod(b.shape)) for b in batches)
+    free = free_memory(device)
+    if needed > 0.7 * free:
+        raise ReconError(
+            f"The training data need {needed / 2**30:.1f} GB; {free / 2**30:.1f} GB are free on {device}.",
+            "Train on fewer planes or a crop: a few hundred megapixels teach as much.",
+        )
+
+
+def _normalise(
+    batches: list[Any], normalization: Normalization, spec: ModelSpec, device: torch.device
+) -> tuple[list[Tensor], list[Tensor] | None]:
+    """Normalised tensors, channels as samples where they are independent; weights only when some pixel is missing."""
+    tensors: list[Tensor] = []
+    masks: list[NDArray[np.bool_]] = []
+    for batch in batches:
+        done = np.empty(batch.shape, np.float32)
+        for n in range(batch.shape[0]):
+            for c in range(batch.shape[1]):
+                done[n, c] = normalization.forward(batch[n, c], c)
+        missing = ~np.isfinite(done)
+        done[missing] = 0  # the mean; its loss is masked out
+        if spec.channels == 1:
+            done, missing = (a.reshape(-1, 1, *a.shape[2:]) for a in (done, missing))
+        tensors.append(torch.from_numpy(done).to(device))
+        masks.append(missing)
+    if not any(m.any() for m in masks):
+        return tensors, None
+    return tensors, [torch.from_numpy((~m).astype(np.float32)).to(device) for m in masks]
+
+
+def _combine(a: list[Tensor] | None, b: list[Tensor] | None, like: list[Tensor]) -> list[Tensor] | None:
+    if a is None and b is None:
+        return None
+    first = a or [torch.ones_like(x) for x in like]
+    second = b or [torch.ones_like(x) for x in like]
+    return [x * y for x, y in zip(first, second, strict=True)]

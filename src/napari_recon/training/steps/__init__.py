@@ -1,0 +1,8 @@
+"""What a family computes in one training step: the registry of steps."""
+
+from napari_recon.training.steps._base import Step
+from napari_recon.training.steps.autoencoder import AutoencoderStep
+
+STEPS: dict[str, type[Step]] = {"autoencoder": AutoencoderStep}
+
+__all__ = ["STEPS", "Step"]

@@ -1,0 +1,36 @@
+"""What the training loop asks of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from napari_recon.data.patches import Batch
+
+
+class Step(Protocol):
+    """One family's part of training.
+
+    A family with several players (a generator and its discriminator) yields one loss for each, in turn; the loop
+    updates that player before it asks for the next.
+    """
+
+    players: dict[str, nn.Module]  # the one named "network" is averaged and kept
+    keeps_best: bool  # whether a lower validation loss means a better model
+    stabilised: bool  # whether to learn on images whose noise was made equally strong everywhere
+    rotations: bool  # whether patches may be transposed
+
+    def __init__(self, config: Any, network: nn.Module, has_target: bool) -> None:
+        """Take the family's config, its network, and whether there are targets."""
+        ...
+
+    def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Yield (player, loss) for one batch; all randomness comes from `rng`, a CPU generator."""
+        ...
+
+    def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Loss of `network` on a held-out batch."""
+        ...
