@@ -1,0 +1,99 @@
+"""Reading and writing image files; a new format is one module with `read` and `write`, and a line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from napari_recon.errors import ReconError
+from napari_recon.image import Image, as_image
+from napari_recon.io import raster, tiff
+from napari_recon.io._files import check_memory, reading, replacing
+
+
+class Format(NamedTuple):
+    """How files of one suffix are read and written; `write` gets the path of a temporary file."""
+
+    read: Callable[[Path], Image]
+    write: Callable[[Path, Image], None]
+
+
+FORMATS: dict[str, Format] = {
+    ".ome.tif": Format(tiff.read, tiff.write_ome),
+    ".ome.tiff": Format(tiff.read, tiff.write_ome),
+    ".tif": Format(tiff.read, tiff.write),
+    ".tiff": Format(tiff.read, tiff.write),
+    ".png": Format(raster.read, raster.write_png),
+    ".jpg": Format(raster.read, raster.write_jpeg),
+    ".jpeg": Format(raster.read, raster.write_jpeg),
+}
+"""Suffix (lower case, the longest that fits counts) to format."""
+
+
+def read_image(path: str | Path, axes: str | None = None) -> Image:
+    """Read an image file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file in one of `FORMATS`. Of a TIFF with several images, or several resolutions, the first is read.
+    axes : str or None
+        Axes of the image, one letter of ``"TZCYXS"`` for each; None takes them from the file, or guesses.
+
+    Returns
+    -------
+    Image
+        In memory, with the axes, scale, units and channel names that the file states; named after the file.
+
+    Raises
+    ------
+    ReconError
+        When the file is missing, damaged, cut short, larger than the free memory or of an unknown format, or
+        the axes do not fit.
+    """
+    path = Path(path).expanduser()
+    suffix = _suffix(path)
+    with reading(path):
+        image = FORMATS[suffix].read(path)
+    image = image.with_array(image.array, name=path.name[: -len(suffix)])
+    return image if axes is None else image.relabel(axes)
+
+
+def write_image(path: str | Path, image: Any, axes: str | None = None) -> None:
+    """Write an image file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to; its suffix chooses the format. A file of that name is replaced once the new one is complete.
+    image : Image or array
+        What to write. TIFF keeps its axes, type, scale, position and units, and so do PNG and JPEG, which
+        hold grey or colour images of 8 bits (PNG also grey ones of 16 bits).
+    axes : str or None
+        Axes of an array, as for `as_image`.
+
+    Raises
+    ------
+    ReconError
+        When the format cannot hold the image, or the file cannot be written; an old file is then untouched.
+    """
+    path = Path(path).expanduser()
+    suffix = _suffix(path)
+    image = as_image(image, axes)
+    if not isinstance(image.array, np.ndarray):
+        check_memory(image.array.nbytes, "The image to be written")
+        # Computed before the file is opened: what goes wrong there is no fault of the file.
+        image = image.with_array(np.asarray(image.array))
+    with replacing(path) as temporary:
+        FORMATS[suffix].write(temporary, image)
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    fitting = [suffix for suffix in FORMATS if name.endswith(suffix)]
+    if not fitting:
+        raise ReconError(
+            f"{path.name!r} has no known image format.", f"Use a file name that ends in {', '.join(FORMATS)}."
+        )
+    return max(fitting, key=len)

@@ -1,0 +1,84 @@
+"""What all formats share: whole files or none, and errors that say what to do."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+from napari_recon.errors import ReconError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a temporary file beside `path` that takes its place when the block succeeds.
+
+    A crash, a full disk or an exception leaves an older file at `path` as it was, and no temporary file.
+
+    Raises
+    ------
+    ReconError
+        When the file cannot be written.
+    """
+    target = path.resolve()  # so that a link stays a link
+    temporary = target.with_name(f".{uuid4().hex}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # some disks report only now that they are full
+        temporary.replace(target)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a decoder raises on a missing, unreadable or damaged file into a `ReconError`."""
+    try:
+        if path.stat().st_size == 0:
+            raise ReconError(f"{path} is an empty file.", "Export or copy it again.")
+        if path.is_dir():
+            raise ReconError(f"{path} is a folder.", "Give one image file in it.")
+        yield
+    except ReconError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ReconError(f"There is no file {path}.", "Check its name and folder.") from error
+    except PermissionError as error:
+        raise ReconError(f"{path} may not be read.", "Ask its owner for permission, or copy it.") from error
+    except MemoryError as error:
+        raise ReconError(f"{path} does not fit into memory.", "Crop it in another program first.") from error
+    except Exception as error:  # on damaged bytes decoders raise whatever comes, from KeyError to struct.error
+        hint = "It may be damaged or cut short: export or copy it again, or save it as TIFF in another program."
+        if "imagecodecs" in str(error):
+            hint = "Run `pip install imagecodecs`, or save it uncompressed in another program."
+        raise ReconError(f"{path} cannot be read ({type(error).__name__}: {error}).", hint) from error
+
+
+def check_memory(nbytes: int, what: str) -> None:
+    """Refuse what is larger than the free memory, before it is allocated."""
+    free = psutil.virtual_memory().available
+    if nbytes > free:
+        raise ReconError(
+            f"{what} needs {nbytes / 2**30:.1f} GiB of memory, but only {free / 2**30:.1f} GiB are free.",
+            "Crop it or take fewer planes, or close other programs.",
+        )
+
+
+def _write_error(path: Path, error: OSError) -> ReconError:
+    if error.errno in _FULL:
+        return ReconError(f"The disk is full, {path} was not written.", "Free some space, or choose another folder.")
+    if error.errno in _FORBIDDEN:
+        return ReconError(f"{path} may not be written.", "Choose another folder, or ask for permission.")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return ReconError(f"There is no folder {path.parent}.", "Create it, or choose another folder.")
+    return ReconError(f"{path} could not be written ({error}).", "Check the folder and its free space.")
