@@ -5,7 +5,7 @@
 
 Images: procedural phantoms, the samples inside the scikit-image wheel, and the freely licensed photographs of any
 folder given (the shipped weights used Debian's packages mate-backgrounds, plasma-workspace-wallpapers,
-lomiri-wallpapers-16.04, lomiri-wallpapers-20.04, ukui-wallpapers and gnome-backgrounds). No benchmark image is ever read.
+lomiri-wallpapers-16.04, lomiri-wallpapers-20.04, ukui-wallpapers and gnome-backgrounds). No benchmark image is read.
 
 The learning rate stays constant until ``--finish N`` takes it to zero over N further steps: a run can so be made longer
 without having been planned. It goes on from ``OUT/last.pt`` when that exists.
@@ -32,7 +32,7 @@ Photos = list[np.ndarray]
 
 
 def load_photographs(folders: list[Path]) -> Photos:
-    """Grey versions of all photographs at several sizes, made smaller at least twofold to be free of noise and JPEG blocks."""
+    """Grey versions of all photographs at several sizes, at least halved to be free of noise and JPEG blocks."""
     import skimage
 
     PilImage.MAX_IMAGE_PIXELS = None

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.predict import predict
 from napari_recon.io import read_image, write_image
-from napari_recon.library import ModelInfo, find_model, list_models, models_folder
+from napari_recon.library import find_model, list_models, models_folder
 from napari_recon.models import get_family
 from napari_recon.progress import CancelToken, ProgressCallback
 from napari_recon.quality.metrics import evaluate
 from napari_recon.training.config import TrainConfig, train_config
 from napari_recon.training.data import prepare
 from napari_recon.training.loop import FitResult, fit
-from napari_recon.training.steps import STEPS
+from napari_recon.training.steps import STEPS, Step
 
 __all__ = [
     "denoise",
@@ -125,7 +125,7 @@ def train(
     targets = _as_images(target, axes) if target is not None else None
     origin = load_model(start_from) if start_from is not None else None
     config, training = _configs(members.config, origin, preset, options)
-    step, network = _step(family, config, origin, training.seed, targets is not None)
+    step = _step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
     torch_device = choose_device(device)
     sampler, normalization = prepare(
@@ -145,14 +145,12 @@ def train(
         step,
         sampler,
         training,
-        size_multiple=spec.size_multiple,
         state_path=Path(checkpoint) if checkpoint is not None else None,
         resume=resume,
         preview=picture,
         on_progress=on_progress,
         cancel=cancel,
     )
-    del network
     return TrainedModel(
         family=family,
         config=config,
@@ -254,7 +252,9 @@ def denoise(
     )
 
 
-def training_estimate(family: str, image: Any, *, axes: str | None = None, preset: str = "fast", **options: Any) -> dict[str, float]:
+def training_estimate(
+    family: str, image: Any, *, axes: str | None = None, preset: str = "fast", **options: Any
+) -> dict[str, float]:
     """Estimate what a training will take before it starts.
 
     Returns
@@ -303,21 +303,20 @@ def _configs(
     training_names = {o.name for o in TrainConfig.options()}
     training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
     base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
-    config, training = split_options(given, base, training)
-    return config, training
+    changed, changed_training = split_options(given, base, training)
+    return changed, cast(TrainConfig, changed_training)
 
 
-def _step(
-    family: str, config: Any, origin: TrainedModel | None, seed: int, has_target: bool
-) -> tuple[Any, nn.Module]:
-    """Network with its first weights, and the family's training step around it."""
+def _step(family: str, config: Any, origin: TrainedModel | None, seed: int, has_target: bool) -> Step:
+    """The family's training step around a network with its first weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = get_family(family).build(config)
     if origin is not None:
         if origin.family != family:
             raise ReconError(
-                f"{origin.name} is of the family {origin.family}, not {family}.", "Start from a model of the same family."
+                f"{origin.name} is of the family {origin.family}, not {family}.",
+                "Start from a model of the same family.",
             )
         try:
             network.load_state_dict({k: v.float() for k, v in origin.weights.items()})
@@ -326,12 +325,10 @@ def _step(
                 f"The network of {origin.name} differs from the one asked for.",
                 "Leave out the options that change the network, or start from nothing.",
             ) from error
-    return STEPS[family](config, network, has_target), network
+    return STEPS[family](config, network, has_target)
 
 
-def _previewer(
-    family: str, config: Any, normalization: Normalization, region: Image, device: str
-) -> Any:
+def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
     """A function that denoises the region with the network of the moment."""
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +16,9 @@ from torch import Tensor, nn
 from napari_recon.config import Config
 from napari_recon.data.normalization import Normalization
 from napari_recon.errors import ReconError
+from napari_recon.io._files import make_folder, replacing
 from napari_recon.models import ModelSpec, get_family
+from napari_recon.models._blocks import channels_last
 
 FORMAT = 1
 KEY = "napari-recon"
@@ -78,9 +79,7 @@ class TrainedModel:
                     f"The weights of {self.name or 'this model'} do not fit its network.",
                     "The file was altered or is damaged: get it again.",
                 ) from error
-            volumes = any(isinstance(m, nn.Conv3d) for m in network.modules())
-            layout = torch.channels_last_3d if volumes else torch.channels_last
-            self._network = network.eval().requires_grad_(False).to(memory_format=layout)
+            self._network = channels_last(network.eval().requires_grad_(False))
         return self._network.to(device)
 
     def describe(self) -> dict[str, Any]:
@@ -112,20 +111,13 @@ class TrainedModel:
         path = Path(path)
         if path.suffix != ".safetensors":
             path = path.with_name(path.name + ".safetensors")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         weights = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in self.weights.items()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights, temporary, metadata={KEY: json.dumps(self.describe())})
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
+        make_folder(path.parent)
+        with replacing(path) as temporary:
             try:
-                temporary.unlink(missing_ok=True)
-            except OSError:  # the folder itself is not there
-                pass
-            raise ReconError(
-                f"The model cannot be written to {path}: {error}.", "Choose another folder, or free some space."
-            ) from error
+                save_file(weights, temporary, metadata={KEY: json.dumps(self.describe())})
+            except SafetensorError as error:  # its way to report what the file system refused
+                raise OSError(str(error)) from error
         return path
 
     @classmethod
@@ -139,7 +131,9 @@ class TrainedModel:
         """
         path = Path(path)
         if not path.is_file():
-            raise ReconError(f"There is no model file {path}.", "Check the path; `napari-recon models` lists those known.")
+            raise ReconError(
+                f"There is no model file {path}.", "Check the path; `napari-recon models` lists those known."
+            )
         try:
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get(KEY)

@@ -8,11 +8,9 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from napari_recon.errors import ReconError
-
-C = TypeVar("C", bound="Config")
 
 
 def option(
@@ -68,8 +66,7 @@ class Config:
         """Describe all options, in the order in which they are declared."""
         hints = get_type_hints(cls)
         return [
-            Option(name=f.name, type=hints[f.name], default=f.default, **f.metadata)
-            for f in dataclasses.fields(cls)
+            Option(name=f.name, type=hints[f.name], default=f.default, **f.metadata) for f in dataclasses.fields(cls)
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +86,7 @@ class Config:
         return cls(**values)
 
 
-def split_options(options: dict[str, Any], *configs: C) -> list[C]:
+def split_options(options: dict[str, Any], *configs: "Config") -> "list[Config]":
     """Replace the values in `configs` by `options`, each where a config declares it.
 
     Raises
@@ -131,8 +128,9 @@ def _check(opt: Option, value: Any) -> None:
     too_low = opt.minimum is not None and number and value < opt.minimum
     too_high = opt.maximum is not None and number and value > opt.maximum
     if too_low or too_high or value != value:
-        bounds = f"{'-inf' if opt.minimum is None else opt.minimum} to {opt.maximum or 'any'}"
-        raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", f"It goes from {bounds}.")
+        limits = {"from": opt.minimum, "to": opt.maximum}
+        bounds = " ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", f"It goes {bounds}.")
 
 
 def _plain_type(hint: Any) -> type:

@@ -108,11 +108,11 @@ def _bfloat16_is_faster(device: str) -> bool:
     if device == "mps":
         return False
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         # A layer of its own each time: oneDNN keeps the weights it has repacked.
-        conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+        conv = torch.nn.Conv2d(64, 64, 3, padding=1)
         x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)
         times = []
         for _ in range(4):

@@ -114,6 +114,4 @@ class Reporter:
         self._last = now
         if eta is None and self.total and done:
             eta = (now - self._start) * (self.total - done) / done
-        self._on_progress(
-            ProgressEvent(self._phase, done, self.total, eta, message, dict(values or {}), preview)
-        )
+        self._on_progress(ProgressEvent(self._phase, done, self.total, eta, message, dict(values or {}), preview))

@@ -1,7 +1,7 @@
 """Blind spots: hide pixels of noisy patches, so that a network must predict them from their surroundings.
 
-After Krull et al., "Noise2Void" (CVPR 2019), with the median replacement of N2V2 and the structured masks of Broaddus et
-al., "Removing structured noise with self-supervised blind-spot networks" (ISBI 2020).
+After Krull et al., "Noise2Void" (CVPR 2019), with the median replacement of N2V2 and the structured masks of Broaddus
+et al., "Removing structured noise with self-supervised blind-spot networks" (ISBI 2020).
 """
 
 import torch

@@ -7,18 +7,18 @@ of the generalized Anscombe transformation for Poisson-Gaussian noise" (IEEE TIP
 
 import math
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-A = TypeVar("A")  # numpy array, dask array or torch tensor: only operators and methods they share are used
+Array = Any  # numpy array, dask array or torch tensor: only operators and methods they share are used
 FloatArray = NDArray[np.floating]
 
 
-def stabilise(image: A, gain: float, intercept: float) -> A:
+def stabilise(image: Array, gain: float, intercept: float) -> Array:
     """Transform so that the noise has a standard deviation of one everywhere (generalised Anscombe).
 
     Parameters
@@ -31,12 +31,12 @@ def stabilise(image: A, gain: float, intercept: float) -> A:
         Variance at the value zero.
     """
     if gain <= 0:
-        return image / math.sqrt(intercept)  # type: ignore[operator, no-any-return]
-    inside = (gain * image + (0.375 * gain * gain + intercept)).clip(0)  # type: ignore[operator]
-    return (2.0 / gain) * inside**0.5  # type: ignore[no-any-return]
+        return image / math.sqrt(intercept)
+    inside = (gain * image + (0.375 * gain * gain + intercept)).clip(0)
+    return (2.0 / gain) * inside**0.5
 
 
-def stabilised_mean(clean: A, gain: float, intercept: float) -> A:
+def stabilised_mean(clean: Array, gain: float, intercept: float) -> Array:
     """Mean of `stabilise` over the noise of an image whose expected value is `clean`.
 
     Second-order expansion; better than 0.02 of a noise standard deviation where the variance in squared
@@ -44,9 +44,9 @@ def stabilised_mean(clean: A, gain: float, intercept: float) -> A:
     """
     if gain <= 0:
         return stabilise(clean, gain, intercept)
-    variance = (gain * clean + intercept).clip(0)  # type: ignore[operator]
+    variance = (gain * clean + intercept).clip(0)
     inside = variance + 0.375 * gain * gain
-    return stabilise(clean, gain, intercept) - 0.25 * gain * variance * inside**-1.5  # type: ignore
+    return stabilise(clean, gain, intercept) - 0.25 * gain * variance * inside**-1.5
 
 
 def unstabilise(stabilised: FloatArray, gain: float, intercept: float) -> FloatArray:

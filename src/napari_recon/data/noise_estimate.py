@@ -1,10 +1,11 @@
 """Measure the noise of an image from the image alone.
 
-Small blocks are compared with a plane fitted to them. Where the specimen is flat the residual is noise; where it is not,
-it is larger. So the lower edge of the residual variance against the block's mean is the noise curve, and the flattest
-blocks show how far neighbouring pixels are in step.
+Small blocks are compared with a plane fitted to them. Where the specimen is flat the residual is noise; elsewhere it
+is larger. So the lower edge of the residual variance against the mean of the block is the noise curve, and the
+flattest blocks show how far neighbouring pixels are in step.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -51,7 +52,7 @@ class NoiseEstimate:
     snr: float = 0.0
     confidence: float = 1.0
 
-    def variance(self, value: FloatArray | float) -> FloatArray | float:
+    def variance(self, value: float) -> float:
         """Return the variance of the noise at a pixel value."""
         return self.gain * value + self.intercept
 
@@ -95,7 +96,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 40_000) -> 
     mean = used.mean(axis=(1, 2))
     gain, intercept, correlation, spread = _fit(mean, residual)
     # Never less than rounding error: a noiseless image must not be divided by zero.
-    floor = max((high - low) ** 2 * 1e-10, np.finfo(np.float32).tiny, (1e-6 * max(abs(low), abs(high))) ** 2)
+    floor = max((high - low) ** 2 * 1e-10, float(np.finfo(np.float32).tiny), (1e-6 * max(abs(low), abs(high))) ** 2)
     offset = float(np.quantile(values, 0.001))
     if gain * offset + intercept < floor:
         intercept = floor - gain * offset
@@ -142,12 +143,11 @@ def _detrend(blocks: FloatArray) -> FloatArray:
     slope_y = np.einsum("nyx,y->n", blocks, t) / norm
     slope_x = np.einsum("nyx,x->n", blocks, t) / norm
     plane = slope_y[:, None, None] * t[:, None] + slope_x[:, None, None] * t
-    return blocks - blocks.mean(axis=(1, 2), keepdims=True) - plane
+    residual: FloatArray = blocks - blocks.mean(axis=(1, 2), keepdims=True) - plane
+    return residual
 
 
-def _fit(
-    mean: FloatArray, residual: FloatArray
-) -> tuple[float, float, tuple[float, float], float]:
+def _fit(mean: FloatArray, residual: FloatArray) -> tuple[float, float, tuple[float, float], float]:
     """Gain, intercept, correlation and confidence from block means and residuals."""
     variance = (residual**2).sum(axis=(1, 2)) / (BLOCK * BLOCK - 3)
     gain, intercept = _lower_curve(mean, variance, freedom=BLOCK * BLOCK - 3.0)
@@ -156,7 +156,7 @@ def _fit(
         flat = np.argsort(variance / expected)[: max(len(mean) // 10, 30)]
         correlation = _correlation(residual[flat])
         # In-step neighbours leave fewer independent pixels, so block variances scatter more.
-        independent = np.prod([(1 - abs(r)) / (1 + abs(r)) for r in correlation])
+        independent = math.prod((1 - r) / (1 + r) for r in correlation)
         gain, intercept = _lower_curve(mean, variance, max((BLOCK**2 - 3.0) * independent, 4.0))
     expected = np.maximum(gain * mean + intercept, 1e-30)
     agreeing = float((np.abs(variance / expected - 1) < 0.5).mean())

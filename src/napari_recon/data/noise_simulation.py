@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def correlated_noise(
-    shape: tuple[int, int, int, int], blur: Tensor, stripes: Tensor, rng: torch.Generator
-) -> Tensor:
+def correlated_noise(shape: tuple[int, int, int, int], blur: Tensor, stripes: Tensor, rng: torch.Generator) -> Tensor:
     """Draw Gaussian noise of unit variance with neighbouring pixels in step, as resampling leaves it.
 
     Parameters
@@ -40,8 +38,8 @@ def correlated_noise(
     rows = torch.randn(n, height, 1, generator=rng, device=device)
     columns = torch.randn(n, 1, width, generator=rng, device=device)
     s = stripes[:, :, None, None]
-    noise = (1 - s[:, 0] - s[:, 1]).sqrt() * noise + s[:, 0].sqrt() * rows + s[:, 1].sqrt() * columns
-    return noise[:, None]
+    striped: Tensor = (1 - s[:, 0] - s[:, 1]).sqrt() * noise + s[:, 0].sqrt() * rows + s[:, 1].sqrt() * columns
+    return striped[:, None]
 
 
 def lag1_correlation(noise: Tensor) -> Tensor:

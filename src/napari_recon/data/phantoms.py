@@ -84,10 +84,10 @@ def puncta(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
 def membranes(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
     """Walls between cells: bright borders of a warped Voronoi tessellation, cells of unequal filling."""
     seeds = rng.uniform(-0.1, 1.1, (int(rng.integers(15, 250)), 2)) * shape
-    grid = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1).reshape(-1, 2).astype(float)
+    grid = np.stack(list(np.mgrid[: shape[0], : shape[1]]), axis=-1).reshape(-1, 2).astype(float)
     warp = rng.uniform(0, 6)
-    for axis in (0, 1):
-        grid[:, axis] += warp * _smooth_noise(shape, rng, rng.uniform(4, 20)).ravel()
+    for column in (0, 1):
+        grid[:, column] += warp * _smooth_noise(shape, rng, rng.uniform(4, 20)).ravel()
     distance, nearest = cKDTree(seeds).query(grid, k=2)
     wall = np.exp(-(((distance[:, 1] - distance[:, 0]) / rng.uniform(1, 4)) ** 2))
     filling = rng.uniform(0, 0.5, len(seeds))[nearest[:, 0]] * rng.uniform(0, 1)
@@ -120,7 +120,7 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
         frequency = np.hypot(fy, fx)
         frequency[0, 0] = 1
         spectrum = np.fft.rfft2(rng.normal(size=shape)) * frequency ** -rng.uniform(0.8, 2.0)
-        field = np.fft.irfft2(spectrum, shape)
+        field: NDArray[np.floating] = np.fft.irfft2(spectrum, shape)
     else:
         fine = rng.uniform(0.8, 5)
         field = _smooth_noise(shape, rng, fine) - _smooth_noise(shape, rng, 2 * fine) * rng.random()
@@ -136,7 +136,7 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
 
 def _smooth_noise(shape: tuple[int, int], rng: np.random.Generator, sigma: float) -> Phantom:
     field = gaussian_filter(rng.normal(size=shape).astype(np.float32), sigma, mode="wrap")
-    return (field / (field.std() or 1)).astype(np.float32)
+    return np.asarray(field / (field.std() or 1), dtype=np.float32)
 
 
 PHANTOMS: dict[str, Generator] = {
@@ -167,7 +167,7 @@ def random_phantom(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
     kinds = list(PHANTOMS)
     # Dead leaves carry the edges and corners that every image has: they get half of the draws.
     chances = np.array([0.5 if k == "dead_leaves" else 0.5 / (len(kinds) - 1) for k in kinds])
-    image = PHANTOMS[rng.choice(kinds, p=chances)](shape, rng)
+    image: NDArray[np.floating] = PHANTOMS[rng.choice(kinds, p=chances)](shape, rng)
     if rng.random() < 0.3:
         other = PHANTOMS[rng.choice(kinds)](shape, rng)
         image = image + rng.uniform(0.1, 1) * other

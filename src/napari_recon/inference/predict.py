@@ -204,20 +204,14 @@ class _Runner:
                 self.notes.append("pixels that are not finite were kept as they are")
             raw = _fill(raw, missing)
         first = unit[1].start
-        normal = np.stack(
-            [self.normalization.forward(raw[:, i], first + i) for i in range(raw.shape[1])], axis=1
-        )
+        normal = np.stack([self.normalization.forward(raw[:, i], first + i) for i in range(raw.shape[1])], axis=1)
         extra = [(0, s.stop - i.stop) for s, i in zip(tile.read, inside, strict=True)]
         answer = self._network(np.pad(normal, [(0, 0), (0, 0), *extra], mode="symmetric"), first)
         answer = answer[(slice(None), slice(None), *tile.crop)]
         kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, shape, strict=True))
         answer = answer[(slice(None), slice(None), *(slice(0, k.stop - k.start) for k in kept))]
-        values = np.stack(
-            [self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1
-        )
-        where = tuple(
-            slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True)
-        )
+        values = np.stack([self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1)
+        where = tuple(slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True))
         own = (slice(None), slice(None), *where)
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
             values = raw[own] + np.float32(self.strength) * (values - raw[own])

@@ -74,6 +74,14 @@ def check_memory(nbytes: int, what: str) -> None:
         )
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; raises `ReconError` when that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReconError(f"The folder {path} cannot be made ({error}).", "Choose another one.") from error
+
+
 def _write_error(path: Path, error: OSError) -> ReconError:
     if error.errno in _FULL:
         return ReconError(f"The disk is full, {path} was not written.", "Free some space, or choose another folder.")

@@ -1,11 +1,10 @@
 """Layers shared by the networks, in two and in three dimensions."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-MAX_POOL: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_POOL: dict[int, type[nn.AvgPool2d] | type[nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def double_conv(dims: int, inputs: int, outputs: int) -> nn.Sequential:
@@ -13,34 +12,23 @@ def double_conv(dims: int, inputs: int, outputs: int) -> nn.Sequential:
     conv = CONV[dims]
     return nn.Sequential(
         conv(inputs, outputs, 3, padding=1),
-        nn.LeakyReLU(0.1),
+        nn.LeakyReLU(0.1, inplace=True),
         conv(outputs, outputs, 3, padding=1),
-        nn.LeakyReLU(0.1),
+        nn.LeakyReLU(0.1, inplace=True),
     )
 
 
-class BlurPool(nn.Module):
-    """Halve the resolution without aliasing: maximum of neighbours, then a binomial blur with stride two.
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay the weights out as convolutions run fastest, for images or for volumes; returns the network."""
+    volumes = any(isinstance(m, nn.Conv3d) for m in network.modules())
+    layout = torch.channels_last_3d if volumes else torch.channels_last
+    return network.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
-    After Zhang, "Making convolutional networks shift-invariant again" (ICML 2019), as used by N2V2.
+
+def blur_pool(dims: int) -> nn.Module:
+    """Halve the resolution with little aliasing: mean over three pixels in each direction, stride two.
+
+    The blurred pooling of N2V2 (after Zhang, "Making convolutional networks shift-invariant again", ICML 2019) without
+    its maximum, which takes a third of the training time on a CPU and gains nothing measurable here.
     """
-
-    kernel: Tensor
-
-    def __init__(self, dims: int, channels: int) -> None:
-        super().__init__()
-        line = torch.tensor([0.25, 0.5, 0.25])
-        kernel = line
-        for _ in range(dims - 1):
-            kernel = kernel[..., None] * line
-        self.dims = dims
-        self.channels = channels
-        self.register_buffer("kernel", kernel.expand(channels, 1, *kernel.shape).clone(), persistent=False)
-        self.maximum = MAX_POOL[dims](2, stride=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` at half the size."""
-        # One pixel at the end, so that the 2-wide maximum keeps the size.
-        x = self.maximum(F.pad(x, (0, 1) * self.dims, mode="replicate"))
-        blur = F.conv2d if self.dims == 2 else F.conv3d
-        return blur(x, self.kernel.to(x.dtype), stride=2, padding=1, groups=self.channels)
+    return AVERAGE_POOL[dims](3, stride=2, padding=1, count_include_pad=False)

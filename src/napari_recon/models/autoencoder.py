@@ -31,16 +31,20 @@ class AutoencoderConfig(Config):
     depth: int = option(2, "Depth", "Number of times the U-Net halves the resolution.", minimum=1, maximum=5)
     features: int = option(32, "Features", "Feature maps of the first layer.", minimum=4, maximum=256)
     top_skip: bool = option(
-        False, "Top skip", "Skip connection at full resolution; sharper with clean targets, harmful in blind-spot training."
+        False,
+        "Top skip",
+        "Skip connection at full resolution; sharper with clean targets, harmful in blind-spot training.",
     )
-    code_length: int = option(128, "Code length", "Numbers per code of the bottleneck network.", minimum=1, maximum=4096)
+    code_length: int = option(
+        128, "Code length", "Numbers per code of the bottleneck network.", minimum=1, maximum=4096
+    )
     image_size: int = option(
         32, "Coded patch", "Side of the patch that one code describes; a multiple of 4.", minimum=4, maximum=256
     )
     objective: str = option(
         "auto",
         "Learn by",
-        "blind_spot: predict hidden pixels of noisy images. pairs: predict the target. reconstruction: the input itself. "
+        "blind_spot: predict hidden pixels. pairs: predict the target. reconstruction: predict the input. "
         "auto: pairs with a target, reconstruction for the bottleneck, blind_spot otherwise.",
         choices=("auto", "blind_spot", "pairs", "reconstruction"),
     )
@@ -61,9 +65,7 @@ class AutoencoderConfig(Config):
         "Also hide the neighbours along an axis, for noise that is correlated in that direction.",
         choices=("none", "x", "y", "both"),
     )
-    mask_length: int = option(
-        2, "Mask reach", "Neighbours hidden on each side along that axis.", minimum=1, maximum=10
-    )
+    mask_length: int = option(2, "Mask reach", "Neighbours hidden on each side along that axis.", minimum=1, maximum=10)
 
     def __post_init__(self) -> None:
         """Check values that depend on each other."""
@@ -79,15 +81,14 @@ class AutoencoderConfig(Config):
 def spec(config: AutoencoderConfig) -> ModelSpec:
     """Describe the network that `config` means."""
     if config.network == "unet":
-        multiple, reach = 2**config.depth, 9 * 2**config.depth - 7
+        # At each level two convolutions, blur, nearest upsampling and two convolutions; two more at the bottom.
+        multiple, reach = 2**config.depth, 6 * (2**config.depth - 1) + 2 * 2**config.depth
     elif config.network == "bottleneck":
         multiple, reach = config.image_size, 0
     else:
         multiple, reach = 8, 104
     axes = "YX" if config.dimensions == 2 else "ZYX"
-    return ModelSpec(
-        "denoise", axes, config.channels, multiple, reach, noise_aware=config.network == "universal"
-    )
+    return ModelSpec("denoise", axes, config.channels, multiple, reach, noise_aware=config.network == "universal")
 
 
 def build(config: AutoencoderConfig) -> nn.Module:

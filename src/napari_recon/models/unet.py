@@ -7,7 +7,7 @@ no skip connection at full resolution, through which a blind-spot network would 
 import torch
 from torch import Tensor, nn
 
-from napari_recon.models._blocks import CONV, BlurPool, double_conv
+from napari_recon.models._blocks import CONV, blur_pool, double_conv
 
 
 class UNet(nn.Module):
@@ -34,7 +34,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             double_conv(dims, a, b) for a, b in zip([channels, *widths], widths[:-1], strict=False)
         )
-        self.pool = nn.ModuleList(BlurPool(dims, w) for w in widths[:-1])
+        self.pool = nn.ModuleList(blur_pool(dims) for _ in range(depth))
         self.middle = double_conv(dims, widths[-2], widths[-1])
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
         self.decoder = nn.ModuleList(
@@ -59,13 +59,8 @@ class UNet(nn.Module):
         for level, block in zip(reversed(range(len(skips))), self.decoder, strict=True):
             x = self.upsample(x)
             x = block(torch.cat([x, skips[level]], dim=1) if self._has_skip(level) else x)
-        return self.tail(x)
-
-
-def unet_receptive_field(depth: int) -> int:
-    """Pixels in each direction that reach an output pixel of a `UNet` of this depth."""
-    per_level = 2 + 1 + 1 + 1 + 2  # two convolutions, maximum, blur, nearest upsampling, two convolutions
-    return sum(per_level * 2**level for level in range(depth)) + 2 * 2**depth
+        out: Tensor = self.tail(x)
+        return out
 
 
 def _initialise(module: nn.Module) -> None:

@@ -6,6 +6,8 @@ one set of weights serves every noise level. The noise map as an extra input fol
 image restoration with deep denoiser prior" (DRUNet, TPAMI 2021).
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
-        return x + self.second(torch.relu(self.first(x)))
+        out: Tensor = x + self.second(torch.relu(self.first(x)))
+        return out
 
 
 class UniversalUNet(nn.Module):
@@ -39,9 +42,7 @@ class UniversalUNet(nn.Module):
 
     size_multiple = 8
 
-    def __init__(
-        self, channels: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (2, 2, 2)
-    ) -> None:
+    def __init__(self, channels: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (2, 2, 2)) -> None:
         super().__init__()
         self.fold = nn.PixelUnshuffle(2)
         self.unfold = nn.PixelShuffle(2)
@@ -50,14 +51,9 @@ class UniversalUNet(nn.Module):
             nn.Sequential(*(ResidualBlock(c) for _ in range(n)))
             for c, n in zip(channels[:-1], blocks[:-1], strict=True)
         )
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(channels))
         self.middle = nn.Sequential(*(ResidualBlock(channels[-1]) for _ in range(blocks[-1])))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False)
-            for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(channels))
         self.decoder = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(c) for _ in range(n)))
             for c, n in zip(channels[:-1], blocks[:-1], strict=True)
@@ -93,4 +89,5 @@ class UniversalUNet(nn.Module):
         x = self.middle(x)
         for block, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             x = block(up(x) + skips.pop())
-        return noisy - self.unfold(self.tail(x)).to(noisy.dtype)
+        found: Tensor = self.unfold(self.tail(x))
+        return noisy - found.to(noisy.dtype)

@@ -10,9 +10,7 @@ from napari_recon.errors import ReconError
 class TrainConfig(Config):
     """Options of the training loop."""
 
-    steps: int | None = option(
-        None, "Steps", "Number of optimizer steps; leave empty to train for a time.", minimum=1
-    )
+    steps: int | None = option(None, "Steps", "Number of optimizer steps; leave empty to train for a time.", minimum=1)
     minutes: float | None = option(
         None, "Minutes", "Time to train for; leave empty to train for a number of steps.", minimum=0.001
     )

@@ -1,7 +1,7 @@
 """The training loop, shared by all families.
 
-One visible loop on Lightning Fabric: draw patches, compute each player's loss, update it, average the weights, and now and
-then validate, show a preview and save a state from which the very same run can go on.
+One visible loop on Lightning Fabric: draw patches, compute each player's loss, update it, average the weights, and now
+and then validate, show a preview and save a state from which the very same run can go on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from napari_recon.data.patches import PatchSampler
 from napari_recon.device import choose_precision
 from napari_recon.errors import ReconError
+from napari_recon.models._blocks import channels_last
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 from napari_recon.training.config import TrainConfig
 from napari_recon.training.state import load_state, save_state
@@ -65,7 +66,6 @@ def fit(
     sampler: PatchSampler,
     config: TrainConfig,
     *,
-    size_multiple: int = 1,
     state_path: Path | None = None,
     resume: bool = False,
     preview: Callable[[nn.Module], Any] | None = None,
@@ -82,8 +82,6 @@ def fit(
         Source of patches, on the device that trains.
     config : TrainConfig
         Budget, optimizer and the rest.
-    size_multiple : int
-        Sides of validation patches are multiples of this.
     state_path : Path, optional
         Where to save the state of the run every ``config.autosave_seconds``, and at the end of a stopped run.
     resume : bool
@@ -101,7 +99,7 @@ def fit(
     ReconError
         When training diverges, or `resume` finds no state of such a run.
     """
-    run = _Run(step, sampler, config, size_multiple, preview, on_progress)
+    run = _Run(step, sampler, config, preview, on_progress)
     if resume:
         if state_path is None or not state_path.exists():
             raise ReconError("There is no interrupted training to resume.", "Start it without resume.")
@@ -131,7 +129,6 @@ class _Run:
         step: Step,
         sampler: PatchSampler,
         config: TrainConfig,
-        size_multiple: int,
         preview: Callable[[nn.Module], Any] | None,
         on_progress: ProgressCallback | None,
     ) -> None:
@@ -146,16 +143,15 @@ class _Run:
         )
         self.fabric.launch()
         self.rng = torch.Generator().manual_seed(config.seed + 1000 * self.fabric.global_rank)
-        self.average = copy.deepcopy(step.players["network"]).to(device).requires_grad_(False)
+        self.average = channels_last(copy.deepcopy(step.players["network"]).to(device)).requires_grad_(False)
         self.optimizers: dict[str, Any] = {}
         for name, player in step.players.items():
-            player.to(device, memory_format=_memory_format(player))
+            channels_last(player.to(device))
             optimizer = torch.optim.Adam(player.parameters(), lr=config.learning_rate, fused=True)
             step.players[name], self.optimizers[name] = self.fabric.setup(player, optimizer)
-        self.average.to(memory_format=_memory_format(self.average))
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.validation = sampler.validation(size_multiple)
+        self.validation = sampler.validation()
         self._reporter = Reporter(on_progress, "train")
         self._began = self._saved = time.monotonic()
         self._bad_in_a_row = 0
@@ -168,7 +164,8 @@ class _Run:
         return self.history.step / (self.config.steps or 1)
 
     def finished(self) -> bool:
-        return self.fabric.broadcast(self.progress() >= 1.0) if self.fabric.world_size > 1 else self.progress() >= 1.0
+        over: bool = self.fabric.broadcast(self.progress() >= 1.0)  # clocks differ between processes
+        return over
 
     def _elapsed(self) -> float:
         return self.history.seconds + time.monotonic() - self._began
@@ -321,8 +318,3 @@ class _Run:
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in state.items()}
-
-
-def _memory_format(module: nn.Module) -> torch.memory_format:
-    volumes = any(isinstance(m, nn.Conv3d) for m in module.modules())
-    return torch.channels_last_3d if volumes else torch.channels_last

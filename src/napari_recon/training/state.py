@@ -1,12 +1,12 @@
 """Saving and loading the state of an unfinished training, whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from napari_recon.errors import ReconError
+from napari_recon.io._files import make_folder, replacing
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -17,14 +17,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     ReconError
         When the folder cannot be written to, or the disk is full.
     """
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError when its zip writer meets a full disk
-        temporary.unlink(missing_ok=True)
-        raise ReconError(f"The training state cannot be saved to {path}: {error}.", "Free some space or choose another folder.") from error  # fmt: skip
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch's zip writer raises on a full disk
+            raise OSError(str(error)) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -38,7 +36,9 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for damaged files
-        raise ReconError(f"{path} is not a readable training state.", "Delete it and start the training anew.") from error
+        raise ReconError(
+            f"{path} is not a readable training state.", "Delete it and start the training anew."
+        ) from error
     if not isinstance(state, dict) or "history" not in state:
         raise ReconError(f"{path} is not a training state of napari-recon.", "Start without resume.")
     return state
