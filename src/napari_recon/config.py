@@ -5,6 +5,8 @@ the values make the JSON in the model file.
 """
 
 import dataclasses
+import math
+import numbers
 import types
 import typing
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for opt in self.options():
-            _check(opt, getattr(self, opt.name))
+            object.__setattr__(self, opt.name, _checked(opt, getattr(self, opt.name)))
 
     @classmethod
     def options(cls) -> list[Option]:
@@ -107,30 +109,45 @@ def split_options(options: dict[str, Any], *configs: "Config") -> "list[Config]"
     ]
 
 
-def _check(opt: Option, value: Any) -> None:
+def _checked(opt: Option, value: Any) -> Any:
+    """Return `value` in the plain type of the option (2.0 and numpy's 2 become 2); raise when it does not fit."""
     if value is None:
         if type(None) not in get_args(opt.type):
             raise ReconError(f"{opt.label} ({opt.name}) needs a value.", "Give one.")
-        return
+        return None
+    expected = _plain_type(opt.type)
+    if expected in (int, float):
+        value = _number(opt, expected, value)
+    elif not isinstance(value, expected):
+        raise _wrong_type(opt, expected, value)
     if opt.choices and value not in opt.choices:
         raise ReconError(
             f"{opt.label} ({opt.name}) cannot be {value!r}.",
             f"Choose one of: {', '.join(map(str, opt.choices))}.",
         )
-    expected = _plain_type(opt.type)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = {int: number and value == int(value), float: number, bool: isinstance(value, bool)}
-    if not fits.get(expected, isinstance(value, expected)):
-        raise ReconError(
-            f"{opt.label} ({opt.name}) must be of type {expected.__name__}, not {value!r}.",
-            "Give such a value.",
-        )
-    too_low = opt.minimum is not None and number and value < opt.minimum
-    too_high = opt.maximum is not None and number and value > opt.maximum
-    if too_low or too_high or value != value:
+    return value
+
+
+def _number(opt: Option, expected: type, value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise _wrong_type(opt, expected, value)
+    number = float(value)
+    too_low = opt.minimum is not None and number < opt.minimum
+    too_high = opt.maximum is not None and number > opt.maximum
+    if too_low or too_high or not math.isfinite(number):
         limits = {"from": opt.minimum, "to": opt.maximum}
         bounds = " ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
-        raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", f"It goes {bounds}.")
+        hint = f"It goes {bounds}." if bounds else "Give a finite number."
+        raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", hint)
+    if expected is int and not number.is_integer():
+        raise _wrong_type(opt, expected, value)
+    return int(value) if expected is int else number
+
+
+def _wrong_type(opt: Option, expected: type, value: Any) -> ReconError:
+    return ReconError(
+        f"{opt.label} ({opt.name}) must be of type {expected.__name__}, not {value!r}.", "Give such a value."
+    )
 
 
 def _plain_type(hint: Any) -> type:
