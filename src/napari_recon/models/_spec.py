@@ -20,7 +20,8 @@ class ModelSpec:
     size_multiple : int
         Its input must be a multiple of this along Y and X (and Z).
     receptive_field : int
-        Pixels around an output pixel, in each direction, that can change it.
+        Pixels that can change an output pixel, in each direction beyond the cell of `size_multiple` pixels that it
+        lies in.
     noise_aware : bool
         Whether the network takes the noise level as a second argument.
     """
