@@ -13,6 +13,7 @@ without having been planned. It goes on from ``OUT/last.pt`` when that exists.
 
 import argparse
 import copy
+import datetime
 import json
 import math
 import time
@@ -23,9 +24,11 @@ import torch
 from PIL import Image as PilImage
 from torch import Tensor
 
+from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise import stabilise, stabilised_mean
 from napari_recon.data.noise_simulation import correlated_noise, lag1_correlation
 from napari_recon.data.phantoms import random_phantom
+from napari_recon.models.autoencoder import AutoencoderConfig
 from napari_recon.models.universal import UniversalUNet
 
 Photos = list[np.ndarray]
@@ -155,6 +158,22 @@ def validate(network: torch.nn.Module, batches: list[tuple[Tensor, Tensor, Tenso
     return float(20 * torch.log10(noisy / errors).mean())
 
 
+def export(network: torch.nn.Module, out: Path, step: int) -> None:
+    """Write the model file as it ships, in half precision."""
+    provenance = {
+        "created": datetime.date.today().isoformat(),
+        "script": "scripts/pretrain_denoiser.py",
+        "steps": step,
+        "data": "procedural phantoms, scikit-image samples, freely licensed photographs (see the card)",
+        "licence": "BSD-3-Clause",
+    }
+    weights = {k: v.detach().cpu() for k, v in network.state_dict().items()}
+    config = AutoencoderConfig(network="universal")
+    TrainedModel("autoencoder", config, weights, None, provenance, name="universal").save(
+        out / "universal.safetensors", half=True
+    )
+
+
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,6 +216,7 @@ def main() -> None:
         state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "step": step}
         torch.save({**state, "optimizer": optimizer.state_dict()}, last.with_suffix(".tmp"))
         last.with_suffix(".tmp").replace(last)
+        export(averaged, args.out, step)
 
     first, end = step, step + args.finish if args.finish else args.steps
     began, running = time.time(), 0.0

@@ -1,8 +1,9 @@
 """Measure the noise of an image from the image alone.
 
-Small blocks are compared with a plane fitted to them. Where the specimen is flat the residual is noise; elsewhere it
-is larger. So the lower edge of the residual variance against the mean of the block is the noise curve, and the
-flattest blocks show how far neighbouring pixels are in step.
+The flattest blocks of the image tell whether neighbouring pixels are in step. White noise is then read off the smallest
+principal components of small patches, where the specimen leaves no trace (Chen, Zhu and Heng, "An efficient statistical
+method for image noise level estimation", ICCV 2015), for each brightness apart. In correlated noise no component is
+free of specimen; there the lower edge of the block variances against brightness is the noise curve.
 """
 
 import math
@@ -11,10 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-BLOCK = 8
+BLOCK = 16  # side of the blocks that show flatness and correlation
+PATCH = 5  # side of the patches whose principal components show white noise
+WINDOW = 11  # side of the surroundings by which flat patches are chosen
 FloatArray = NDArray[np.float64]
 
 
@@ -81,20 +85,23 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 40_000) -> 
     NoiseEstimate
         For an image without measurable noise, `gain` is 0 and `intercept` tiny but positive.
     """
-    blocks = _blocks(stacks, max_blocks)
+    planes = _planes(stacks)
+    blocks = _cut(planes, BLOCK, BLOCK // 2, max_blocks // 4)
     values = blocks.ravel()
     low, high = float(values.min()), float(values.max())
     clipped, saturated = float((values == low).mean()), float((values == high).mean())
-    inside = np.ones(len(blocks), bool)
-    if clipped > 0.005:  # a piled-up lowest value hides noise: such blocks would look too quiet
-        inside &= (blocks == low).mean(axis=(1, 2)) < 0.02
-    if saturated > 0.0005:
-        inside &= (blocks == high).mean(axis=(1, 2)) < 0.02
-    used = blocks[inside] if inside.sum() >= 50 else blocks
-
+    # A piled-up lowest or highest value hides noise: such places would look too quiet.
+    walls = ([low] if clipped > 0.005 else []) + ([high] if saturated > 0.0005 else [])
+    used = _inside(blocks, walls)
     residual = _detrend(used)
-    mean = used.mean(axis=(1, 2))
-    gain, intercept, correlation, spread = _fit(mean, residual)
+    correlation = _correlation(used.mean(axis=(1, 2)), residual)
+    if max(correlation) < 0.08:
+        x, y, count = _component_curve(_inside(_cut(planes, WINDOW, 3, max_blocks), walls))
+    else:
+        x, y, count = _flat_block_curve(used.mean(axis=(1, 2)), residual, correlation)
+    gain, intercept = _fit_line(x, y, count)
+    fitted = np.maximum(gain * x + intercept, y.min() * 0.1 + 1e-30)
+    spread = float(np.average(np.abs(y / fitted - 1) < 0.25, weights=count))
     # Never less than rounding error: a noiseless image must not be divided by zero.
     floor = max((high - low) ** 2 * 1e-10, float(np.finfo(np.float32).tiny), (1e-6 * max(abs(low), abs(high))) ** 2)
     offset = float(np.quantile(values, 0.001))
@@ -114,26 +121,37 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 40_000) -> 
     )
 
 
-def _blocks(stacks: Sequence[NDArray[Any]], limit: int) -> FloatArray:
-    """Blocks of 8 x 8 finite pixels, (n, 8, 8), drawn evenly from all planes."""
-    rng = np.random.default_rng(0)
-    planes = [(s, i) for s in stacks for i in np.ndindex(s.shape[:-2])]
-    if len(planes) > 64:
-        planes = [planes[i] for i in np.linspace(0, len(planes) - 1, 64).astype(int)]
-    parts = []
-    for stack, index in planes:
+def _planes(stacks: Sequence[NDArray[Any]]) -> list[FloatArray]:
+    """Up to 64 planes, evenly spread, none smaller than a block."""
+    places = [(s, i) for s in stacks for i in np.ndindex(s.shape[:-2])]
+    if len(places) > 64:
+        places = [places[i] for i in np.linspace(0, len(places) - 1, 64).astype(int)]
+    planes = []
+    for stack, index in places:
         plane = np.asarray(stack[index], dtype=np.float64)
-        size = [max(n, BLOCK) for n in plane.shape]
-        if size != list(plane.shape):
-            plane = np.pad(plane, [(0, s - n) for s, n in zip(size, plane.shape, strict=True)], mode="symmetric")
-        rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
-        cut = plane[: rows * BLOCK, : columns * BLOCK]
-        blocks = cut.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-        blocks = blocks[np.isfinite(blocks).all(axis=(1, 2))]
-        share = max(limit // len(planes), 1)
-        parts.append(blocks[rng.permutation(len(blocks))[:share]])
+        short = [(0, max(BLOCK - n, 0)) for n in plane.shape]
+        planes.append(np.pad(plane, short, mode="symmetric"))
+    return planes
+
+
+def _cut(planes: list[FloatArray], side: int, stride: int, limit: int) -> FloatArray:
+    """Square windows (n, side, side) of finite pixels, a random choice of at most `limit`."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for plane in planes:
+        windows = sliding_window_view(plane, (side, side))[::stride, ::stride].reshape(-1, side, side)
+        windows = windows[np.isfinite(windows).all(axis=(1, 2))]
+        parts.append(windows[rng.permutation(len(windows))[: max(limit // len(planes), 1)]])
     joined = np.concatenate(parts)
-    return joined if len(joined) else np.zeros((1, BLOCK, BLOCK))
+    return joined if len(joined) else np.zeros((1, side, side))
+
+
+def _inside(windows: FloatArray, walls: list[float]) -> FloatArray:
+    """Windows of which hardly any pixel lies at a wall; all of them when too few are left."""
+    keep = np.ones(len(windows), bool)
+    for wall in walls:
+        keep &= (windows == wall).mean(axis=(1, 2)) < 0.02
+    return windows[keep] if keep.sum() >= 50 else windows
 
 
 def _detrend(blocks: FloatArray) -> FloatArray:
@@ -147,54 +165,135 @@ def _detrend(blocks: FloatArray) -> FloatArray:
     return residual
 
 
-def _fit(mean: FloatArray, residual: FloatArray) -> tuple[float, float, tuple[float, float], float]:
-    """Gain, intercept, correlation and confidence from block means and residuals."""
-    variance = (residual**2).sum(axis=(1, 2)) / (BLOCK * BLOCK - 3)
-    gain, intercept = _lower_curve(mean, variance, freedom=BLOCK * BLOCK - 3.0)
-    for _ in range(2):
-        expected = np.maximum(gain * mean + intercept, variance.min() + 1e-30)
-        flat = np.argsort(variance / expected)[: max(len(mean) // 10, 30)]
-        correlation = _correlation(residual[flat])
-        # In-step neighbours leave fewer independent pixels, so block variances scatter more.
-        independent = math.prod((1 - r) / (1 + r) for r in correlation)
-        gain, intercept = _lower_curve(mean, variance, max((BLOCK**2 - 3.0) * independent, 4.0))
-    expected = np.maximum(gain * mean + intercept, 1e-30)
-    agreeing = float((np.abs(variance / expected - 1) < 0.5).mean())
-    return gain, intercept, correlation, agreeing
+def _correlation(mean: FloatArray, residual: FloatArray) -> tuple[float, float]:
+    """Lag-1 correlation of the noise along Y and X, from groups of equally bright blocks.
+
+    Specimen adds correlation in the groups where it is seen, noise has its own in all: so the second lowest counts.
+    """
+    groups = np.array_split(np.argsort(mean), int(np.clip(len(mean) // 100, 1, 6)))
+    variance = (residual**2).mean(axis=(1, 2))
+    found = []
+    for group in groups:
+        flattest = group[np.argsort(variance[group])[: max(len(group) // 7, min(len(group), 12))]]
+        found.append(_correlation_of(residual[flattest]))
+    return sorted(found, key=max)[min(1, len(found) - 1)]
 
 
-def _lower_curve(mean: FloatArray, variance: FloatArray, freedom: float) -> tuple[float, float]:
-    """Line under which the block variances of flat regions lie: (gain, intercept)."""
-    share = 0.15
-    bins = np.array_split(np.argsort(mean), int(np.clip(len(mean) // 40, 1, 24)))
-    x = np.array([mean[b].mean() for b in bins])
-    # The 15 % quantile of a chi-square variable, divided out, is the variance itself.
-    y = np.array([np.quantile(variance[b], share) for b in bins]) / (chi2.ppf(share, freedom) / freedom)
-    count = np.array([len(b) for b in bins], float)
-    weight = count / np.maximum(y, y.max() * 1e-6 + 1e-30) ** 2
-    gain, intercept = 0.0, float(np.average(y, weights=weight))
-    for _ in range(8):
-        centre = np.average(x, weights=weight)
-        spread = np.average((x - centre) ** 2, weights=weight)
-        level = np.average(y, weights=weight)
-        gain = float(np.average((x - centre) * (y - level), weights=weight) / spread) if spread > 0 else 0.0
-        if gain < 0:
-            gain = 0.0
-        intercept = float(level - gain * centre)
-        fitted = np.maximum(gain * x + intercept, y.min() * 0.1 + 1e-30)
-        # Bins without any flat block lie above the curve: trust them less each time.
-        excess = np.maximum(y / fitted - 1, 0)
-        weight = count / fitted**2 / (1 + (excess / 0.1) ** 2)
-    return gain, intercept
+def _correlation_of(flat: FloatArray) -> tuple[float, float]:
+    """Correlation within detrended blocks; 0 where it is the specimen's fine texture that is seen in white noise.
 
-
-def _correlation(residual: FloatArray) -> tuple[float, float]:
-    """Lag-1 correlation along Y and X of detrended blocks, corrected for what detrending takes away."""
-    power = (residual**2).mean()
+    The two are told apart by the strength at the highest frequency: blurred noise has hardly any left there.
+    """
+    power = (flat**2).mean()
     if power <= 0:
         return 0.0, 0.0
-    along_y = (residual[:, 1:] * residual[:, :-1]).mean() / power
-    along_x = (residual[:, :, 1:] * residual[:, :, :-1]).mean() / power
-    # White noise shows -0.047 after a plane was taken out of 8 x 8 pixels.
-    corrected = [float(np.clip((r + 0.047) / 1.047, 0.0, 0.95)) for r in (along_y, along_x)]
-    return corrected[0], corrected[1]
+    lost = 3 / BLOCK**2  # share of white noise that a fitted plane takes out of a block
+    along_y = ((flat[:, 1:] * flat[:, :-1]).mean() / power + lost) / (1 - 2 * lost)
+    along_x = ((flat[:, :, 1:] * flat[:, :, :-1]).mean() / power + lost) / (1 - 2 * lost)
+    correlation = [float(np.clip(r, 0.0, 0.95)) for r in (along_y, along_x)]
+    second = np.diff(np.diff(flat, n=2, axis=1), n=2, axis=2)
+    high = (second**2).mean() / 36 / power  # 1 for white noise
+    # The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**4 at two.
+    high_of_blurred = math.prod((6 - 8 * r + 2 * r**4) / 6 for r in correlation)
+    if max(correlation) < 0.08 or high > 1.15 * high_of_blurred + 0.06:
+        return 0.0, 0.0
+    return correlation[0], correlation[1]
+
+
+def _component_curve(windows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Brightness, variance of white noise and patch count, for groups of equally bright patches."""
+    margin = (WINDOW - PATCH) // 2
+    inner = windows[:, margin:-margin, margin:-margin].reshape(len(windows), -1)
+    mean = windows.mean(axis=(1, 2))
+    # Flat patches are chosen by their surroundings alone: chosen by themselves, the quietest would win.
+    outer_sum = windows.sum(axis=(1, 2)) - inner.sum(axis=1)
+    outer_squares = (windows**2).sum(axis=(1, 2)) - (inner**2).sum(axis=1)
+    pixels = WINDOW**2 - PATCH**2
+    unrest = outer_squares / pixels - (outer_sum / pixels) ** 2
+    groups = []
+    for group in _groups(mean, 300):
+        groups.append(group[np.argsort(unrest[group])[: max(len(group) // 2, 150)]])
+    centred = inner - inner.mean(axis=1, keepdims=True)
+    # The mean is gone, so the smallest component is empty.
+    spectra = [np.linalg.eigvalsh(centred[g].T @ centred[g] / max(len(g) - 1, 1))[1:] for g in groups]
+    x = np.array([mean[g].mean() for g in groups])
+    y = np.array([_noise_eigenvalue(s) for s in spectra])
+    return x, y, np.array([len(g) for g in groups], float)
+
+
+def _groups(mean: FloatArray, smallest: int) -> list[NDArray[np.intp]]:
+    """Indices grouped by brightness in up to 24 equal steps, each of at least `smallest` members."""
+    order = np.argsort(mean)
+    edges = np.linspace(*np.quantile(mean, [0.002, 0.998]), 25)[1:-1]
+    cuts = np.searchsorted(mean[order], edges)
+    groups: list[NDArray[np.intp]] = []
+    start = 0
+    for cut in [*cuts, len(order)]:
+        if cut - start >= smallest:
+            groups.append(order[start:cut])
+            start = int(cut)
+    if not groups:
+        return [order]
+    groups[-1] = np.concatenate([groups[-1], order[start:]])
+    return groups
+
+
+def _noise_eigenvalue(spectrum: FloatArray) -> float:
+    """Drop the largest eigenvalues until those left are symmetric about their mean, as those of noise are."""
+    for kept in range(len(spectrum), 1, -1):
+        level = float(spectrum[:kept].mean())
+        if level <= np.median(spectrum[:kept]):
+            return level
+    return float(spectrum[0])
+
+
+def _flat_block_curve(
+    mean: FloatArray, residual: FloatArray, correlation: tuple[float, float]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Brightness, variance of correlated noise and block count for groups of equally bright blocks."""
+    variance = (residual**2).sum(axis=(1, 2)) / (BLOCK * BLOCK - 3)
+    # In-step neighbours leave fewer independent pixels, so block variances scatter more.
+    independent = math.prod(1 / (1 + 2 * sum(r ** (2 * d * d) for d in range(1, 8))) for r in correlation)
+    freedom = max((BLOCK**2 - 3.0) * independent, 4.0)
+    share = 0.15
+    # The 15 % quantile of a chi-square variable, divided out, is the variance itself.
+    factor = chi2.ppf(share, freedom) / freedom
+    groups = _groups(mean, 40)
+    x = np.array([mean[g].mean() for g in groups])
+    y = np.array([np.quantile(variance[g], share) for g in groups]) / factor
+    return x, y, np.array([len(g) for g in groups], float)
+
+
+def _fit_line(x: FloatArray, y: FloatArray, count: FloatArray) -> tuple[float, float]:
+    """Gain and intercept of the noise curve.
+
+    Every line through two groups, and every level one, is tried. Groups far above a line hold specimen in all their
+    patches and count for little; groups below it speak against it, for nothing is quieter than its noise.
+    """
+    floor = y.max() * 1e-6 + 1e-30
+    lines = [(0.0, float(level)) for level in y]
+    for i in range(len(x)):
+        for j in range(i + 1, len(x)):
+            slope = float((y[j] - y[i]) / (x[j] - x[i])) if x[j] > x[i] else 0.0
+            if slope > 0:
+                lines.append((slope, float(y[i] - slope * x[i])))
+    weight = np.sqrt(count)
+
+    def misfit(line: tuple[float, float]) -> float:
+        fitted = np.maximum(line[0] * x + line[1], floor)
+        excess = np.log(np.maximum(y, floor) / fitted)
+        return float((weight * np.where(excess > 0, np.minimum(excess, 0.4), np.minimum(-2 * excess, 4))).sum())
+
+    gain, intercept = min(lines, key=misfit)
+    fitted = np.maximum(gain * x + intercept, floor)
+    near = np.abs(np.log(np.maximum(y, floor) / fitted)) < 0.25
+    return _least_squares(x[near], y[near], weight[near] / fitted[near]) if gain > 0 else (gain, intercept)
+
+
+def _least_squares(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, float]:
+    """Line through the groups that agree; level when it would fall."""
+    if len(x) < 3:
+        slope, level = np.polyfit(x, y, 1) if len(x) == 2 else (0.0, y[0])
+    else:
+        slope, level = np.polyfit(x, y, 1, w=weight)
+    return (float(slope), float(level)) if slope > 0 else (0.0, float(np.average(y, weights=weight**2)))
