@@ -44,18 +44,23 @@ def hide_pixels(
     flat = torch.randint(0, images.numel(), (wanted,), generator=rng).to(images.device)
     centre = torch.stack(torch.unravel_index(flat, images.shape))  # (1 + dims, pixels)
 
-    near = _box(RADIUS[len(size)])
-    hidden_offsets = _line(len(size), axis, reach)
-    known = near[~(near[:, None] == hidden_offsets[None]).all(dim=2).any(dim=1)].to(images.device)
-    image = centre[0]
-    neighbours = _reflect(centre[1:, :, None] + known.T[:, None, :], size)
-    median = images[(image[:, None], *neighbours)].median(dim=1).values
-
-    hidden = images.clone()
-    for offset in hidden_offsets.to(images.device):
+    places = []
+    for offset in _line(len(size), axis, reach).to(images.device):
         place = centre[1:] + offset[:, None]
         inside = torch.stack([(p >= 0) & (p < n) for p, n in zip(place, size, strict=True)]).all(dim=0)
-        hidden[(image[inside], *place[:, inside])] = median[inside]
+        places.append((inside, (centre[0][inside], *place[:, inside])))
+
+    # No hidden pixel counts in any median, nor its mirror image at a border: it would be seen there.
+    known = images.clone()
+    for _, place in places:
+        known[place] = torch.nan
+    near = _box(RADIUS[len(size)]).to(images.device)
+    neighbours = _reflect(centre[1:, :, None] + near.T[:, None, :], size)
+    median = known[(centre[0][:, None], *neighbours)].nanmedian(dim=1).values.nan_to_num()
+
+    hidden = images.clone()
+    for inside, place in places:
+        hidden[place] = median[inside]
     mask = torch.zeros_like(images)
     mask[tuple(centre)] = 1
     return hidden.reshape(patches.shape), mask.reshape(patches.shape)
