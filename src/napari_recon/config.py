@@ -141,7 +141,7 @@ def _number(opt: Option, expected: type, value: Any) -> float:
         raise ReconError(f"{opt.label} ({opt.name}) is {value}, out of range.", hint)
     if expected is int and not number.is_integer():
         raise _wrong_type(opt, expected, value)
-    return int(value) if expected is int else number
+    return int(typing.cast(Any, value)) if expected is int else number
 
 
 def _wrong_type(opt: Option, expected: type, value: Any) -> ReconError:
