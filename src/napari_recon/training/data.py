@@ -108,11 +108,13 @@ def _normalise(
     tensors: list[Tensor] = []
     masks: list[NDArray[np.bool_]] = []
     for batch in batches:
-        done = np.empty(batch.shape, np.float32)
+        done, missing = np.empty(batch.shape, np.float32), np.empty(batch.shape, bool)
         for n in range(batch.shape[0]):
             for c in range(batch.shape[1]):
-                done[n, c] = normalization.forward(batch[n, c], c)
-        missing = ~np.isfinite(done)
+                raw = np.asarray(batch[n, c])
+                done[n, c] = normalization.forward(raw, c)
+                # Asked of the raw pixels too: the stabilisation clips minus infinity to a number.
+                missing[n, c] = ~(np.isfinite(raw) & np.isfinite(done[n, c]))
         done[missing] = 0  # the mean; its loss is masked out
         if spec.channels == 1:
             done, missing = (a.reshape(-1, 1, *a.shape[2:]) for a in (done, missing))
@@ -120,6 +122,8 @@ def _normalise(
         masks.append(missing)
     if not any(m.any() for m in masks):
         return tensors, None
+    if all(m.all() for m in masks):
+        raise ReconError("No pixel is a number that float32 can hold.", "Scale the image down, or choose another.")
     return tensors, [torch.from_numpy((~m).astype(np.float32)).to(device) for m in masks]
 
 
