@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -17,18 +18,21 @@ from torch import nn
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.config import Config, split_options
 from napari_recon.data.normalization import Normalization
-from napari_recon.device import choose_device
+from napari_recon.device import choose_device, is_out_of_memory
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.predict import predict
 from napari_recon.io import read_image, write_image
 from napari_recon.library import find_model, list_models, models_folder
 from napari_recon.models import get_family
-from napari_recon.progress import CancelToken, ProgressCallback
+from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 from napari_recon.quality.metrics import evaluate
 from napari_recon.training.config import TrainConfig, train_config
 from napari_recon.training.data import prepare
+from napari_recon.training.estimate import estimate
 from napari_recon.training.loop import FitResult, fit
+from napari_recon.training.processes import launch
+from napari_recon.training.state import load_state
 from napari_recon.training.steps import STEPS, Step
 
 __all__ = [
@@ -127,36 +131,43 @@ def train(
     config, training = _configs(members.config, origin, preset, options)
     step = _step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
-    torch_device = choose_device(device)
-    sampler, normalization = prepare(
-        images,
-        targets,
-        spec,
-        training,
-        torch_device,
-        stabilised=spec.noise_aware or step.stabilised,
-        rotations=step.rotations,
-    )
-    picture = None
-    if preview is not None:
-        region = as_image(preview, axes)
-        picture = _previewer(family, config, normalization, region, str(torch_device))
-    result = fit(
-        step,
-        sampler,
-        training,
-        state_path=Path(checkpoint) if checkpoint is not None else None,
-        resume=resume,
-        preview=picture,
-        on_progress=on_progress,
-        cancel=cancel,
-    )
+    path = Path(checkpoint) if checkpoint is not None else None
+    state = _interrupted(path) if resume else None
+    fabric = launch(training, choose_device(device), state["precision"] if state else None)
+    with _enough_memory(training, fabric.device):
+        sampler, normalization = prepare(
+            images,
+            targets,
+            spec,
+            training,
+            fabric.device,
+            stabilised=spec.noise_aware or step.stabilised,
+            rotations=step.rotations,
+        )
+        missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
+        if missing and on_progress is not None and fabric.is_global_zero:
+            on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
+        picture = None
+        if preview is not None:
+            picture = _previewer(family, config, normalization, as_image(preview, axes), str(fabric.device))
+        result = fit(
+            step,
+            sampler,
+            training,
+            fabric,
+            state_path=path,
+            state=state,
+            preview=picture,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+    provenance = _provenance(images, targets, training, result, origin, str(fabric.device))
     return TrainedModel(
         family=family,
         config=config,
         weights=result.weights,
         normalization=normalization,
-        provenance=_provenance(images, targets, training, result, origin, str(torch_device)),
+        provenance=provenance | {"missing_pixels": missing},
         name=f"{images[0].name or 'image'} {family}",
         stopped=result.stopped,
     )
@@ -255,36 +266,38 @@ def denoise(
 def training_estimate(
     family: str, image: Any, *, axes: str | None = None, preset: str = "fast", **options: Any
 ) -> dict[str, float]:
-    """Estimate what a training will take before it starts.
+    """Estimate what a training will take before it starts; takes the arguments of `train`.
 
     Returns
     -------
     dict
-        ``seconds`` (exact for a budget in minutes; for one in steps two steps are timed) and ``memory_bytes``.
+        ``seconds`` and ``memory_bytes``, see `napari_recon.training.estimate`.
     """
     members = get_family(family)
     config, training = _configs(members.config, None, preset, options)
     images = _as_images(image, axes)
-    spec = members.spec(config)
-    network = members.build(config)
-    patch = (training.batch_size, spec.channels, *(training.patch_size,) * len(spec.axes))
-    weights = sum(p.numel() for p in network.parameters())
-    data = sum(4 * int(np.prod(i.shape)) for i in images)
-    # Activations forwards and backwards: about 40 values per feature of the first layer and pixel.
-    memory = data + 20 * weights + 4 * int(np.prod(patch)) * 40 * int(getattr(config, "features", 32))
-    if training.minutes is not None:
-        return {"seconds": 60 * training.minutes, "memory_bytes": float(memory)}
-    return {"seconds": _time_step(network, patch) * (training.steps or 0), "memory_bytes": float(memory)}
+    features = getattr(config, "features", 32)
+    return estimate(members.build(config), features, members.spec(config), training, images)
 
 
-def _time_step(network: nn.Module, patch: tuple[int, ...]) -> float:
-    import time
+@contextmanager
+def _enough_memory(training: TrainConfig, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f"{training.batch_size} patches of {training.patch_size} pixels"
+        raise ReconError(
+            f"There is not enough memory on {device} to train on {size} at once.",
+            "Use a smaller batch_size, patch_size or features, or a crop of the image.",
+        ) from error
 
-    x = torch.zeros(patch)
-    for _ in range(2):
-        start = time.perf_counter()
-        network(x).square().mean().backward()
-    return time.perf_counter() - start
+
+def _interrupted(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        raise ReconError("There is no checkpoint to resume from.", "Give checkpoint= as in the run that was stopped.")
+    return load_state(path)
 
 
 def _as_images(image: Any, axes: str | None) -> list[Image]:
@@ -350,7 +363,7 @@ def _provenance(
     digest = hashlib.sha256()
     for i in images:
         digest.update(repr((i.axes, i.shape, str(i.dtype))).encode())
-        digest.update(np.ascontiguousarray(i.array).tobytes())
+        digest.update(np.ascontiguousarray(i.array).data)
     return {
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
         "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],

@@ -140,5 +140,11 @@ def free_memory(device: torch.device | str) -> int:
     return min(available, int(float(limit) * 2**30)) if limit else available
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that a device has no memory left; torch has no class for it on the CPU."""
+    phrases = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in phrases)
+
+
 def _gigabytes(count: int) -> str:
     return f"{count / 2**30:.0f} GB"

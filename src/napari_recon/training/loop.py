@@ -13,19 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from napari_recon.data.patches import PatchSampler
-from napari_recon.device import choose_precision
 from napari_recon.errors import ReconError
 from napari_recon.models._blocks import channels_last
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 from napari_recon.training.config import TrainConfig
-from napari_recon.training.state import load_state, save_state
+from napari_recon.training.state import save_state
 from napari_recon.training.steps import Step
 
 logger = logging.getLogger(__name__)
@@ -65,9 +64,10 @@ def fit(
     step: Step,
     sampler: PatchSampler,
     config: TrainConfig,
+    fabric: Fabric,
     *,
     state_path: Path | None = None,
-    resume: bool = False,
+    state: dict[str, Any] | None = None,
     preview: Callable[[nn.Module], Any] | None = None,
     on_progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
@@ -82,10 +82,12 @@ def fit(
         Source of patches, on the device that trains.
     config : TrainConfig
         Budget, optimizer and the rest.
+    fabric : Fabric
+        Launched; its processes train together.
     state_path : Path, optional
         Where to save the state of the run every ``config.autosave_seconds``, and at the end of a stopped run.
-    resume : bool
-        Go on from `state_path`.
+    state : dict, optional
+        Go on from this one, of an interrupted run with the same options.
     preview : callable, optional
         Makes a picture with the averaged network, for the progress events.
 
@@ -97,28 +99,36 @@ def fit(
     Raises
     ------
     ReconError
-        When training diverges, or `resume` finds no state of such a run.
+        When training diverges, or `state` is of another run.
     """
-    run = _Run(step, sampler, config, preview, on_progress)
-    if resume:
-        if state_path is None or not state_path.exists():
-            raise ReconError("There is no interrupted training to resume.", "Start it without resume.")
-        run.restore(load_state(state_path))
-    stopped = False
-    while not run.finished():
-        if cancel is not None and cancel.cancelled:
-            stopped = True
+    run = _Run(step, sampler, config, fabric, preview, on_progress)
+    if state is not None:
+        run.restore(state)
+    while True:
+        now = run.agree(cancel)
+        stopped = now.stop and not now.finished
+        # Before the last validation of a stopped run, which an unbroken run would not make.
+        if state_path is not None and (stopped or now.save):
+            run.save(state_path)
+        if stopped or now.finished:
             break
         run.advance()
-        if state_path is not None and run.autosave_due():
-            run.save(state_path)
     run.finish()
-    if state_path is not None and run.fabric.is_global_zero:
-        if stopped:
-            run.save(state_path)
-        else:
-            state_path.unlink(missing_ok=True)
+    if state_path is not None and fabric.is_global_zero and not stopped:
+        state_path.unlink(missing_ok=True)
     return FitResult(run.weights_to_keep(), run.history, stopped, run.precision)
+
+
+class _Moment(NamedTuple):
+    """What to do next; the first process decides for all, as clocks and stop buttons differ between them."""
+
+    used: float
+    stop: bool
+    save: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.used >= 1.0
 
 
 class _Run:
@@ -129,20 +139,17 @@ class _Run:
         step: Step,
         sampler: PatchSampler,
         config: TrainConfig,
+        fabric: Fabric,
         preview: Callable[[nn.Module], Any] | None,
         on_progress: ProgressCallback | None,
     ) -> None:
-        self.config, self.sampler, self.step, self.preview = config, sampler, step, preview
+        self.config, self.sampler, self.step, self.fabric = config, sampler, step, fabric
+        first = fabric.is_global_zero
+        self.preview = preview if first else None
+        self._reporter = Reporter(on_progress if first else None, "train")
+        self.precision = str(fabric.strategy.precision.precision)
         device = sampler.device
-        self.precision = "bf16-mixed" if choose_precision(device, config.precision) == torch.bfloat16 else "32-true"
-        self.fabric = Fabric(
-            accelerator=device.type,
-            devices=config.devices if config.devices > 1 or device.index is None else [device.index],
-            num_nodes=config.nodes,
-            precision=self.precision,  # type: ignore[arg-type]
-        )
-        self.fabric.launch()
-        self.rng = torch.Generator().manual_seed(config.seed + 1000 * self.fabric.global_rank)
+        self.rng = torch.Generator().manual_seed(config.seed + 1000 * fabric.global_rank)
         self.average = channels_last(copy.deepcopy(step.players["network"]).to(device)).requires_grad_(False)
         self.optimizers: dict[str, Any] = {}
         for name, player in step.players.items():
@@ -152,20 +159,24 @@ class _Run:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.validation = sampler.validation()
-        self._reporter = Reporter(on_progress, "train")
         self._began = self._saved = time.monotonic()
         self._bad_in_a_row = 0
         self._recent: list[float] = []
+        self._used = 0.0
 
-    def progress(self) -> float:
+    def _progress(self) -> float:
         """Share of the budget that is used, 0 to 1."""
         if self.config.minutes is not None:
             return min(self._elapsed() / (60 * self.config.minutes), 1.0)
         return self.history.step / (self.config.steps or 1)
 
-    def finished(self) -> bool:
-        over: bool = self.fabric.broadcast(self.progress() >= 1.0)  # clocks differ between processes
-        return over
+    def agree(self, cancel: CancelToken | None) -> _Moment:
+        """Ask the first process what all of them do next."""
+        save = time.monotonic() - self._saved >= self.config.autosave_seconds
+        stop = cancel is not None and cancel.cancelled
+        now = _Moment(*self.fabric.broadcast((self._progress(), stop, save)))
+        self._used = now.used
+        return now
 
     def _elapsed(self) -> float:
         return self.history.seconds + time.monotonic() - self._began
@@ -181,19 +192,20 @@ class _Run:
             self.history.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= MAX_BAD_STEPS:
-                raise ReconError(
-                    f"Training diverged: {MAX_BAD_STEPS} steps in a row gave no finite loss.",
-                    "Lower the learning rate, or look for extreme pixel values in the data.",
-                )
+                raise _diverged(self._bad_in_a_row)
         else:
             self._bad_in_a_row = 0
             self._recent.append(total)
         self.history.step += 1
         self._update_average()
+        message = ""
+        if self._bad_in_a_row:
+            message = f"step {self.history.step} gave no finite loss and was skipped ({self.history.skipped} so far)"
+            logger.warning(message)
         if self.history.step % self.config.validate_every == 0:
-            self._validate()
+            self._validate(message)
         else:
-            self._reporter.update(self.history.step, eta=self._eta(), values=self._values())
+            self._report(self._values(), message=message)
 
     def _update(self, name: str, loss: Tensor, rate: float) -> float:
         """Take one optimizer step, unless the loss or its gradient is not finite."""
@@ -213,7 +225,7 @@ class _Run:
         warm_up = min(1.0, (self.history.step + 1) / 100)
         if self.config.schedule == "plateau":
             return self.config.learning_rate * warm_up * self.history.plateau_scale
-        return self.config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        return self.config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * self._used))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -225,7 +237,7 @@ class _Run:
         )
 
     @torch.no_grad()
-    def _validate(self) -> None:
+    def _validate(self, message: str = "") -> None:
         history = self.history
         recent = sum(self._recent) / len(self._recent) if self._recent else math.nan
         self._recent.clear()
@@ -243,7 +255,7 @@ class _Run:
         if self.preview is not None:
             with self.fabric.autocast():
                 shown = self.preview(self.average)
-        self._reporter.update(history.step, eta=self._eta(), values=values, preview=shown, force=True)
+        self._report(values, message=message, preview=shown, force=True)
 
     def _note_best(self, loss: float) -> None:
         history = self.history
@@ -256,19 +268,20 @@ class _Run:
         if history.stale >= 5:
             history.plateau_scale, history.stale = max(history.plateau_scale / 2, 1e-3), 0
 
-    def _eta(self) -> float | None:
-        done = self.progress()
-        seconds = self._elapsed()
-        if self.config.minutes is not None:
-            return max(60 * self.config.minutes - seconds, 0.0)
-        return seconds * (1 - done) / done if done > 0 else None
+    def _report(self, values: dict[str, float], **more: Any) -> None:
+        used, seconds = self._progress(), self._elapsed()
+        # A budget in minutes is told in steps too, by the pace so far.
+        self._reporter.total = self.config.steps or max(round(self.history.step / used), self.history.step)
+        self._reporter.update(self.history.step, eta=seconds * (1 - used) / used, values=values, **more)
 
     def _values(self) -> dict[str, float]:
         return {"train": self._recent[-1]} if self._recent else {}
 
     def finish(self) -> None:
         """Validate a last time, so that the best weights can be the last."""
-        if self.history.step and self.history.step % self.config.validate_every:
+        if self.history.step and self.history.skipped == self.history.step:
+            raise _diverged(self.history.step)
+        if self.history.step % self.config.validate_every:
             self._validate()
         self.history.seconds = self._elapsed()
         self._began = time.monotonic()
@@ -277,27 +290,28 @@ class _Run:
         """The averaged weights: the best by validation where that can be trusted, else the last."""
         return self.best if self.best is not None else _copy(self.average.state_dict())
 
-    def autosave_due(self) -> bool:
-        return time.monotonic() - self._saved >= self.config.autosave_seconds
-
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on."""
+        """Write everything that the next step depends on; a full disk is told, and ends nothing."""
         self._saved = time.monotonic()
+        rngs: Any = self.fabric.all_gather(self.rng.get_state())
         if not self.fabric.is_global_zero:
             return
         history = asdict(self.history) | {"seconds": self._elapsed()}
-        save_state(
-            path,
-            {
-                "players": {n: p.state_dict() for n, p in self.step.players.items()},
-                "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
-                "average": self.average.state_dict(),
-                "best": self.best,
-                "rng": self.rng.get_state(),
-                "history": history,
-                "recent": self._recent,
-            },
-        )
+        state = {
+            "players": {n: p.state_dict() for n, p in self.step.players.items()},
+            "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "rngs": rngs.reshape(self.fabric.world_size, -1).cpu(),
+            "history": history,
+            "recent": self._recent,
+            "precision": self.precision,
+        }
+        try:
+            save_state(path, state)
+        except ReconError as error:
+            logger.warning("The state of the training was not saved: %s", error)
+            self._reporter.update(self.history.step, message=f"The state was not saved: {error}")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `save` wrote."""
@@ -311,9 +325,21 @@ class _Run:
                 "The interrupted training used another network.", "Resume with the same options, or start anew."
             ) from error
         self.best = state["best"]
-        self.rng.set_state(state["rng"])
+        if len(state["rngs"]) != self.fabric.world_size:
+            raise ReconError(
+                f"The interrupted training ran in {len(state['rngs'])} processes, not {self.fabric.world_size}.",
+                "Resume it with as many.",
+            )
+        self.rng.set_state(state["rngs"][self.fabric.global_rank])
         self.history = History(**state["history"])
         self._recent = list(state["recent"])
+
+
+def _diverged(steps: int) -> ReconError:
+    return ReconError(
+        f"Training diverged: {steps} steps in a row gave no finite loss.",
+        "Lower the learning rate, or look for extreme pixel values in the data.",
+    )
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -31,14 +31,16 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises
     ------
     ReconError
-        When the file is damaged or is not a training state.
+        When the file is missing or damaged, or is not a training state.
     """
+    if not path.exists():
+        raise ReconError(f"There is no interrupted training to resume: {path} is not there.", "Start without resume.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for damaged files
         raise ReconError(
             f"{path} is not a readable training state.", "Delete it and start the training anew."
         ) from error
-    if not isinstance(state, dict) or "history" not in state:
+    if not isinstance(state, dict) or not state.keys() >= {"history", "precision", "rngs"}:
         raise ReconError(f"{path} is not a training state of napari-recon.", "Start without resume.")
     return state

@@ -1,0 +1,46 @@
+"""Processes, devices and precision of a run, all from Lightning Fabric."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+
+from napari_recon.device import choose_precision
+from napari_recon.errors import ReconError
+from napari_recon.training.config import TrainConfig
+
+
+def launch(config: TrainConfig, device: torch.device, resumed: str | None = None) -> Fabric:
+    """Start the processes of a run, or join those that torchrun or a cluster has started.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Devices, nodes and precision.
+    device : torch.device
+        Kind of device, and which one when there is but one process; `Fabric.device` is each process's own.
+    resumed : str, optional
+        Precision of the run that is resumed, in Fabric's words: a new probe might choose another.
+
+    Raises
+    ------
+    ReconError
+        When there are not as many devices or processes as asked for.
+    """
+    precision = resumed
+    if precision is None or config.precision != "auto":
+        precision = "bf16-mixed" if choose_precision(device, config.precision) == torch.bfloat16 else "32-true"
+    try:
+        fabric = Fabric(
+            accelerator=device.type,
+            devices=config.devices if config.devices > 1 or device.index is None else [device.index],
+            num_nodes=config.nodes,
+            precision=precision,  # type: ignore[arg-type]
+        )
+        fabric.launch()
+    except Exception as error:  # Fabric raises its own, ValueError or RuntimeError for what does not fit together
+        raise ReconError(
+            f"Training cannot start on {config.devices} device(s) of {config.nodes} machine(s): {error}",
+            "Make devices and nodes fit what is there; with torchrun, devices is its --nproc_per_node.",
+        ) from error
+    return fabric
