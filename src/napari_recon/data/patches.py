@@ -46,7 +46,7 @@ class PatchSampler:
     targets, weights : sequence of Tensor or None
         Partners of `inputs`, of the same shapes.
     patch_size : int
-        Side of a patch along Y and X; less where an image is smaller.
+        Side of a patch; less where an image is smaller, more where the network needs it.
     size_multiple : int
         Sides of patches are multiples of this.
     validation_fraction : float
@@ -74,7 +74,8 @@ class PatchSampler:
         self.device = inputs[0].device
         splits = [self._split(x, validation_fraction) for x in inputs]
         self._held_out = [held_out for _, held_out in splits]
-        self._cells, self._chances = self._tabulate([train for train, _ in splits])
+        self._cells, chances = self._tabulate([train for train, _ in splits])
+        self._ladder = chances.double().cumsum(0)
 
     def _split(self, x: Tensor, fraction: float) -> tuple[Part, Part | None]:
         """Part of an image to train on, and the part held out (None where there is no room for one)."""
@@ -116,7 +117,9 @@ class PatchSampler:
     def draw(self, count: int, rng: torch.Generator) -> Batch:
         """Draw `count` patches with a CPU generator: the same generator state gives the same patches."""
         dims = len(self.patch)
-        cells = self._cells[torch.multinomial(self._chances, count, replacement=True, generator=rng)]
+        # Not torch.multinomial: it takes no more than 2**24 cells, and goes through all of them at each call.
+        rungs = torch.rand(count, generator=rng, dtype=torch.float64) * self._ladder[-1]
+        cells = self._cells[torch.searchsorted(self._ladder, rungs, right=True)]
         low, high = cells[:, 2 : 2 + dims], cells[:, 2 + dims :]
         corner = low + (torch.rand(count, dims, generator=rng) * (high - low)).long()
         turn = torch.randint(0, 2, (dims + 1,), generator=rng).tolist()
@@ -124,15 +127,16 @@ class PatchSampler:
         return self._batch(places, self.patch, turn)
 
     def validation(self, limit: int = 48) -> list[Batch]:
-        """Fixed batches that cover the held-out parts, cut into patches; empty when nothing is held out."""
+        """Fixed batches of about `limit` patches, spread over the held-out parts; empty when nothing is held out."""
+        parts = [(index, part) for index, part in enumerate(self._held_out) if part is not None]
+        parts = parts[:: max(len(parts) // limit, 1)]
+        share = max(limit // max(len(parts), 1), 1)
         batches = []
-        for index, part in enumerate(self._held_out):
-            if part is None:
-                continue
+        for index, part in parts:
             sides = [_fit_side(p, b - a, self.size_multiple) for p, (a, b) in zip(self.patch, part.region, strict=True)]
             starts = [range(a, b - side + 1, side) for (a, b), side in zip(part.region, sides, strict=True)]
             places = [[index, n, *corner] for n in part.samples for corner in itertools.product(*starts)]
-            keep = np.linspace(0, len(places) - 1, min(len(places), limit)).astype(int)
+            keep = np.linspace(0, len(places) - 1, min(len(places), share)).astype(int)
             for group in np.array_split(keep, max(len(keep) // 16, 1)):
                 batches.append(self._batch([places[i] for i in group], sides, [0] * (len(sides) + 1)))
         return batches
@@ -173,7 +177,7 @@ def _replace(region: Region, axis: int, bounds: tuple[int, int]) -> Region:
 
 
 def _fit_side(wanted: int, available: int, multiple: int) -> int:
-    side = min(wanted, available) // multiple * multiple
+    side = min(max(wanted, multiple), available) // multiple * multiple
     if side < 1:
         raise ReconError(
             f"The image is {available} pixels wide on its shortest side; this network needs at least {multiple}.",
