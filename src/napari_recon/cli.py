@@ -6,10 +6,12 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -17,7 +19,7 @@ from napari_recon import __version__
 from napari_recon.config import Config
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.models.autoencoder import AutoencoderConfig
-from napari_recon.progress import ProgressEvent
+from napari_recon.progress import CancelToken, ProgressEvent
 from napari_recon.training.config import TrainConfig
 
 app = App(
@@ -77,25 +79,36 @@ def train_autoencoder(
     preset
         fast (2 minutes), balanced (15) or best (120).
     """
+    from lightning_fabric.utilities import rank_zero_only
+
     from napari_recon import api
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs how it starts, at every start
+    _check_writable(out)
     out = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
     _check_writable(out)
-    model = api.train(
-        "autoencoder",
-        [api.read_image(p, axes=axes) for p in noisy],
-        [api.read_image(p, axes=axes) for p in target] if target else None,
-        preset=preset,
-        start_from=None if start_from == "none" else start_from,
-        checkpoint=out.with_suffix(".resume"),
-        resume=resume,
-        device=device,
-        on_progress=Progress(),
-        **(dataclasses.asdict(options) if options else {}),
-    )
+    with _stop_on_interrupt() as cancel, Progress() as progress:
+        model = api.train(
+            "autoencoder",
+            [api.read_image(p, axes=axes) for p in noisy],
+            [api.read_image(p, axes=axes) for p in target] if target else None,
+            preset=preset,
+            start_from=None if start_from == "none" else start_from,
+            checkpoint=out.with_suffix(".resume"),
+            resume=resume,
+            device=device,
+            on_progress=progress,
+            cancel=cancel,
+            **(dataclasses.asdict(options) if options else {}),
+        )
+    if getattr(rank_zero_only, "rank", 0):
+        return  # one of several processes: the first has the same model and writes it
     model.name = out.stem
     model.save(out)
     _print_json(_summary(model.describe()))
+    if model.stopped:
+        steps = model.provenance["steps"]
+        raise ReconError(f"Stopped after {steps} steps; {out} holds the model so far.", "Go on with --resume.")
 
 
 @app.command
@@ -128,17 +141,18 @@ def denoise(
     """
     from napari_recon import api
 
-    _check_writable(output)
+    _check_output(output, input, keep_dtype)
     image = api.read_image(input, axes=axes)
-    result = api.denoise(
-        image,
-        model,
-        strength=strength,
-        keep_dtype=keep_dtype,
-        tile_size=tile_size,
-        device=device,
-        on_progress=Progress(),
-    )
+    with Progress() as progress:
+        result = api.denoise(
+            image,
+            model,
+            strength=strength,
+            keep_dtype=keep_dtype,
+            tile_size=tile_size,
+            device=device,
+            on_progress=progress,
+        )
     api.write_image(output, result)
     _print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})
 
@@ -164,16 +178,11 @@ def evaluate(reference: Path, image: Path, /, *, data_range: float | None = None
 @app.command
 def info(model: str, /) -> None:
     """Describe a model file: family, config, axes, channels and how it was trained, as JSON."""
-    from napari_recon import library
-    from napari_recon.models import get_family
+    from napari_recon import api
 
-    path = library.find_model(model)
-    description = library.read_description(path)
-    if description is None:
-        raise ReconError(f"{path} is damaged or is not a model file.", "Get or train it again.")
-    family = get_family(description["family"])
-    spec = family.spec(family.config.from_json(description["config"]))
-    _print_json({**description, "axes": spec.axes, "channels": spec.channels, "spec": dataclasses.asdict(spec)})
+    loaded = api.load_model(model)  # whole, so that a file cut short is not described as if it were sound
+    spec = loaded.spec
+    _print_json({**loaded.describe(), "axes": spec.axes, "channels": spec.channels, "spec": dataclasses.asdict(spec)})
 
 
 @app.command
@@ -201,23 +210,32 @@ def demo(*, headless: Annotated[bool, Parameter(negative=())] = False, out: Path
         os.execv(sys.executable, [sys.executable, "-m", "napari_recon.plugin.demo"])
     from napari_recon.demo import run_headless
 
-    _print_json(run_headless(out, Progress()))
+    with Progress() as progress:
+        scores = run_headless(out, progress)
+    _print_json(scores)
 
 
 class Progress:
     """Shows progress events as a bar on stderr."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._tqdm = tqdm
+        self._phase = ""
         self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show one event."""
-        if self._bar is None or self._bar.desc != f"{event.phase}: ":
-            self.close()
-            self._bar = self._tqdm(desc=event.phase, file=sys.stderr, leave=True)
+        from tqdm import tqdm
+
+        if self._bar is None or self._phase != event.phase:
+            self.__exit__()
+            self._phase, self._bar = event.phase, tqdm(desc=event.phase, file=sys.stderr)
         self._bar.total = event.total or None
         self._bar.n = event.done
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in event.values.items()}, refresh=False)
@@ -225,10 +243,21 @@ class Progress:
             self._bar.write(event.message, file=sys.stderr)
         self._bar.refresh()
 
-    def close(self) -> None:
-        """Finish the bar."""
-        if self._bar is not None:
-            self._bar.close()
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[CancelToken]:
+    """Ctrl-C asks the training to stop, which keeps what it has learned; a second one ends it at once."""
+    token = CancelToken()
+
+    def stop(*_: object) -> None:
+        token.cancel()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield token
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -258,6 +287,21 @@ def _check_writable(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
+    if path.is_dir():
+        raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
+
+
+def _check_output(path: Path, source: Path, keep_dtype: bool) -> None:
+    from napari_recon.io import FORMATS
+
+    _check_writable(path)
+    name = path.name.lower()
+    if not name.endswith(tuple(FORMATS)):
+        raise ReconError(f"{path} has no known image format.", f"Use a name that ends in {', '.join(FORMATS)}.")
+    if name.endswith((".png", ".jpg", ".jpeg")) and not keep_dtype:
+        raise ReconError(f"{path} cannot hold the fractions of the result.", "Add --keep-dtype, or write a .tif.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ReconError(f"{path} is the noisy image itself.", "Give the result another name.")
 
 
 def _summary(description: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from lightning_fabric import Fabric
 
@@ -43,4 +45,7 @@ def launch(config: TrainConfig, device: torch.device, resumed: str | None = None
             f"Training cannot start on {config.devices} device(s) of {config.nodes} machine(s): {error}",
             "Make devices and nodes fit what is there; with torchrun, devices is its --nproc_per_node.",
         ) from error
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if fabric.world_size != started and fabric.world_size == 1:
+        raise ReconError(f"{started} processes were started to train on one device.", f"Add devices={started}.")
     return fabric
