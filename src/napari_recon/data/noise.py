@@ -17,6 +17,9 @@ from scipy.stats import poisson
 Array = Any  # numpy array, dask array or torch tensor: only operators and methods they share are used
 FloatArray = NDArray[np.floating]
 
+MUCH_READ_NOISE = 1e4
+"""Variance in squared photo-electrons from which on the closed form of the inverse is exact for dark pixels too."""
+
 
 def stabilise(image: Array, gain: float, intercept: float) -> Array:
     """Transform so that the noise has a standard deviation of one everywhere (generalised Anscombe).
@@ -60,10 +63,11 @@ def unstabilise(stabilised: FloatArray, gain: float, intercept: float) -> FloatA
     # Only read_noise**2 - offset can be seen in one image: the share that is negative must be an offset.
     read_variance = max(intercept, 0.0) / gain**2
     offset = max(-intercept, 0.0) / gain**2
+    value = stabilised.astype(np.float64) ** 2 / 4 - 0.125 - read_variance
+    if read_variance > MUCH_READ_NOISE:
+        return ((value + offset) * gain).astype(np.float32)
     photons, means = _mean_of_transform(round(read_variance, 4))
-    value = np.interp(stabilised, means, photons)
-    bright = stabilised > means[-1]
-    value = np.where(bright, stabilised.astype(np.float64) ** 2 / 4 - 0.125 - read_variance, value)
+    value = np.where(stabilised > means[-1], value, np.interp(stabilised, means, photons))
     slope = (photons[1] - photons[0]) / (means[1] - means[0])
     value = np.where(stabilised < means[0], (stabilised - means[0]) * slope, value)
     return ((value + offset) * gain).astype(np.float32)

@@ -39,16 +39,17 @@ class Normalization:
         values = np.asarray(batch, dtype=np.float32)
         if self.noise:
             estimate = self.noise[channel]
-            values = stabilise(values, estimate.gain, estimate.intercept)
+            # Where noise hardly depends on the signal, stabilised values are huge before their mean is taken away.
+            values = stabilise(values.astype(np.float64), estimate.gain, estimate.intercept)
         return ((values - self.mean[channel]) / self.std[channel]).astype(np.float32)
 
     def inverse(self, batch: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return normalised pixels of one channel to their original units, as float32."""
-        values = batch * np.float32(self.std[channel]) + np.float32(self.mean[channel])
+        values = batch.astype(np.float64) * self.std[channel] + self.mean[channel]
         if self.noise:
             estimate = self.noise[channel]
-            values = unstabilise(values, estimate.gain, estimate.intercept).astype(np.float32)
-        return values
+            values = unstabilise(values, estimate.gain, estimate.intercept)
+        return values.astype(np.float32)
 
     def noise_level(self, channel: int) -> tuple[float, float, float]:
         """Noise in normalised units, and that times its correlation along Y and X (what `UniversalUNet` is told)."""
@@ -63,9 +64,14 @@ class Normalization:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild from `to_json`."""
+        """Rebuild from `to_json`; raises `ValueError`, `TypeError` or `KeyError` on values that cannot be."""
         noise = tuple(NoiseEstimate.from_json(n) for n in values["noise"])
-        return cls(tuple(values["mean"]), tuple(values["std"]), noise)
+        mean, std = (tuple(map(float, values[key])) for key in ("mean", "std"))
+        if len(std) != len(mean) or len(noise) not in (0, len(mean)):
+            raise ValueError("mean, std and noise are of different numbers of channels")
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
+            raise ValueError("mean and std must be finite, and std positive")
+        return cls(mean, std, noise)
 
 
 def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False) -> Normalization:
@@ -93,7 +99,7 @@ def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False)
             noises.append(estimate)
             values = stabilise(values, estimate.gain, estimate.intercept)
         std = float(values.std())
-        if not std > 0:
+        if values.min() == values.max():  # the deviation of equal numbers is not always exactly 0
             raise ReconError(
                 f"Channel {channel} is constant: every pixel is {float(values.flat[0]):g}.",
                 "Leave this channel out, or choose a plane with something in it.",
