@@ -125,12 +125,12 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
         fine = rng.uniform(0.8, 5)
         field = _smooth_noise(shape, rng, fine) - _smooth_noise(shape, rng, 2 * fine) * rng.random()
     if rng.random() < 0.3:
-        field = np.tanh(field / field.std() * rng.uniform(0.5, 4))
+        field = np.tanh(field / (field.std() or 1) * rng.uniform(0.5, 4))
     if rng.random() < 0.3:
         angle = rng.uniform(0, np.pi)
         gy, gx = np.mgrid[: shape[0], : shape[1]]
         wave = np.sin((gy * np.cos(angle) + gx * np.sin(angle)) * rng.uniform(0.1, 2.0) + 2 * field)
-        field = field / field.std() * rng.random() + wave
+        field = field / (field.std() or 1) * rng.random() + wave
     return _rescale(gaussian_filter(field, rng.uniform(0, 0.8)))
 
 
