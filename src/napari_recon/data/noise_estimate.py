@@ -33,7 +33,7 @@ class NoiseEstimate:
     intercept : float
         Variance at the pixel value zero (negative where a camera offset is larger than the read noise).
     offset : float
-        Darkest level of the image, taken as the camera's offset.
+        Mean of its darkest regions, taken as the camera's offset.
     read_noise : float
         Standard deviation of the noise at that level.
     correlation : tuple of float
@@ -104,7 +104,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 40_000) -> 
     spread = float(np.average(np.abs(y / fitted - 1) < 0.25, weights=count))
     # Never less than rounding error: a noiseless image must not be divided by zero.
     floor = max((high - low) ** 2 * 1e-10, float(np.finfo(np.float32).tiny), (1e-6 * max(abs(low), abs(high))) ** 2)
-    offset = float(np.quantile(values, 0.001))
+    offset = float(x.min())
     if gain * offset + intercept < floor:
         intercept = floor - gain * offset
     noise_variance = max(gain * float(values.mean()) + intercept, floor)
@@ -277,16 +277,16 @@ def _fit_line(x: FloatArray, y: FloatArray, count: FloatArray) -> tuple[float, f
             slope = float((y[j] - y[i]) / (x[j] - x[i])) if x[j] > x[i] else 0.0
             if slope > 0:
                 lines.append((slope, float(y[i] - slope * x[i])))
-    weight = np.sqrt(count)
+    weight = count**0.25  # a background of ten thousand patches must not outvote all bright groups together
 
     def misfit(line: tuple[float, float]) -> float:
         fitted = np.maximum(line[0] * x + line[1], floor)
         excess = np.log(np.maximum(y, floor) / fitted)
-        return float((weight * np.where(excess > 0, np.minimum(excess, 0.4), np.minimum(-2 * excess, 4))).sum())
+        return float((weight * np.where(excess > 0, np.minimum(excess, 0.5), np.minimum(-1.5 * excess, 3))).sum())
 
     gain, intercept = min(lines, key=misfit)
     fitted = np.maximum(gain * x + intercept, floor)
-    near = np.abs(np.log(np.maximum(y, floor) / fitted)) < 0.25
+    near = np.abs(np.log(np.maximum(y, floor) / fitted)) < 0.35
     return _least_squares(x[near], y[near], weight[near] / fitted[near]) if gain > 0 else (gain, intercept)
 
 
