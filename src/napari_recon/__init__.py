@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from napari_recon.api import denoise, evaluate, list_models, load_model, read_image, train, write_image
+    from napari_recon.api import (
+        denoise,
+        evaluate,
+        list_models,
+        load_model,
+        measure_noise,
+        read_image,
+        save_model,
+        train,
+        write_image,
+    )
     from napari_recon.errors import ReconError
     from napari_recon.image import Image
     from napari_recon.progress import CancelToken, ProgressEvent
@@ -25,7 +35,9 @@ __all__ = [
     "evaluate",
     "list_models",
     "load_model",
+    "measure_noise",
     "read_image",
+    "save_model",
     "train",
     "write_image",
 ]

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.config import Config, split_options
+from napari_recon.data.noise_estimate import estimate_noise
+from napari_recon.data.noise_report import NoiseReport, diagnose
 from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device, is_out_of_memory
-from napari_recon.errors import ReconError
+from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.predict import predict
 from napari_recon.io import read_image, write_image
@@ -40,6 +43,7 @@ __all__ = [
     "evaluate",
     "list_models",
     "load_model",
+    "measure_noise",
     "read_image",
     "save_model",
     "train",
@@ -48,6 +52,9 @@ __all__ = [
 ]
 
 Model = TrainedModel | str | Path
+
+FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that starts from another
+ADAPTATION_MINUTES = 1 / 3
 
 
 def load_model(model: Model) -> TrainedModel:
@@ -76,7 +83,7 @@ def train(
     *,
     axes: str | None = None,
     preset: str = "fast",
-    start_from: Model | None = None,
+    start_from: Model | None = "auto",
     checkpoint: str | Path | None = None,
     resume: bool = False,
     preview: Any = None,
@@ -100,7 +107,8 @@ def train(
     preset : str
         ``"fast"`` (2 minutes), ``"balanced"`` (15) or ``"best"`` (120).
     start_from : TrainedModel, str or path, optional
-        Go on from the weights of this model instead of from nothing.
+        Go on from the weights of this model instead of from nothing (None). ``"auto"`` starts an autoencoder that
+        learns from noisy images alone, with a network that is not chosen, from the universal denoiser.
     checkpoint : path, optional
         File for the state of the run, saved every minute and when stopped; removed at the end.
     resume : bool
@@ -127,6 +135,8 @@ def train(
     members = get_family(family)
     images = _as_images(image, axes)
     targets = _as_images(target, axes) if target is not None else None
+    if start_from == "auto":
+        start_from = _best_start(family, targets, options)
     origin = load_model(start_from) if start_from is not None else None
     config, training = _configs(members.config, origin, preset, options)
     step = _step(family, config, origin, training.seed, targets is not None)
@@ -142,8 +152,9 @@ def train(
             training,
             fabric.device,
             stabilised=spec.noise_aware or step.stabilised,
-            rotations=step.rotations,
         )
+        step.use(normalization)
+        sampler.rotations = sampler.rotations and step.rotations
         missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
         if missing and on_progress is not None and fabric.is_global_zero:
             on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
@@ -182,6 +193,7 @@ def denoise(
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     keep_dtype: bool = False,
+    adapt: bool = False,
     device: str = "auto",
     precision: str = "auto",
     on_progress: ProgressCallback | None = None,
@@ -203,6 +215,8 @@ def denoise(
         Chosen from the free memory and the network when left out.
     keep_dtype : bool
         Round to the pixel type of the image; values beyond its range are clipped and counted.
+    adapt : bool
+        First train the model on this image for 20 seconds; kept only when it scores better on a held-out part.
     device, precision : str
         ``"auto"`` chooses the fastest.
     on_progress, cancel
@@ -227,6 +241,8 @@ def denoise(
     loaded = load_model(model)
     if loaded.spec.task != "denoise":
         raise ReconError(f"{loaded.name} is made to {loaded.spec.task}, not to denoise.", "Choose another model.")
+    if adapt:
+        loaded = _adapt(loaded, source, device, on_progress, cancel)
     done = predict(
         loaded,
         source,
@@ -248,6 +264,7 @@ def denoise(
         "model": loaded.name,
         "model_hash": loaded.hash,
         "strength": strength,
+        "adapt": adapt,
         "keep_dtype": keep_dtype,
         "tile_size": done.tile_size,
         "device": done.device,
@@ -261,6 +278,52 @@ def denoise(
     return source.with_array(
         pixels, name=f"{source.name} [denoised]", metadata={**source.metadata, "napari_recon": record}
     )
+
+
+def measure_noise(image: Any, *, axes: str | None = None) -> list[NoiseReport]:
+    """Measure the noise of each channel of an image and say what follows from it.
+
+    Parameters
+    ----------
+    image : Image or array
+        Any axes; one estimate a channel for all planes and times.
+    axes : str, optional
+        Axes of an array that does not know its own.
+
+    Returns
+    -------
+    list of NoiseReport
+        One for each channel: gain, offset, read noise, correlation, and advice in words.
+    """
+    source = as_image(image, axes)
+    batch = to_batch(source.array, source.axes)
+    return [diagnose(estimate_noise([batch[:, c]]), c) for c in range(batch.shape[1])]
+
+
+def _adapt(
+    model: TrainedModel,
+    image: Image,
+    device: str,
+    on_progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+) -> TrainedModel:
+    """Fine-tune a model on the image it will denoise."""
+    if not model.spec.noise_aware:
+        raise ReconError(f"{model.name} cannot be adapted.", "Adapt the universal model, or train longer instead.")
+    adapted = train(
+        model.family,
+        image,
+        minutes=ADAPTATION_MINUTES,
+        start_from=model,
+        validate_every=10,
+        device=device,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    if adapted.stopped:
+        raise Cancelled
+    adapted.name = f"{model.name}, adapted"
+    return adapted
 
 
 def training_estimate(
@@ -308,12 +371,23 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     return images
 
 
+def _best_start(family: str, targets: list[Image] | None, options: dict[str, Any]) -> str | None:
+    """The universal denoiser, where its network is what would be trained."""
+    chosen = {name for name, value in options.items() if value is not None}
+    own = {o.name for o in get_family(family).config.options()} - {"loss", "mask_fraction", "mask_axis", "mask_length"}
+    if family != "autoencoder" or targets is not None or chosen & own:
+        return None
+    return "universal" if any(m.name == "universal" for m in list_models()) else None
+
+
 def _configs(
     kind: type[Config], origin: TrainedModel | None, preset: str, options: dict[str, Any]
 ) -> tuple[Any, TrainConfig]:
     """Family config and training config: the origin's or the defaults, changed by the options."""
     given = {k: v for k, v in options.items() if v is not None}
     training_names = {o.name for o in TrainConfig.options()}
+    if origin is not None:
+        given.setdefault("learning_rate", FINE_TUNING_RATE)
     training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
     base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
     changed, changed_training = split_options(given, base, training)

@@ -60,10 +60,10 @@ class AutoencoderConfig(Config):
         0.02, "Hidden pixels", "Share of the pixels hidden in a patch.", minimum=0.001, maximum=0.2
     )
     mask_axis: str = option(
-        "none",
+        "auto",
         "Mask along",
-        "Also hide the neighbours along an axis, for noise that is correlated in that direction.",
-        choices=("none", "x", "y", "both"),
+        "Also hide the neighbours along an axis, for noise that is correlated in that direction; auto: as measured.",
+        choices=("auto", "none", "x", "y", "both"),
     )
     mask_length: int = option(2, "Mask reach", "Neighbours hidden on each side along that axis.", minimum=1, maximum=10)
 

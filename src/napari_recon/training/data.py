@@ -27,7 +27,6 @@ def prepare(
     device: torch.device,
     *,
     stabilised: bool,
-    rotations: bool,
 ) -> tuple[PatchSampler, Normalization]:
     """Normalise images and put them on the device.
 
@@ -39,8 +38,6 @@ def prepare(
         Spatial axes and joint channels of the network.
     stabilised : bool
         Whether to make the noise equally strong everywhere; noise-aware networks keep it at one.
-    rotations : bool
-        Whether patches may be transposed.
 
     Raises
     ------
@@ -71,7 +68,6 @@ def prepare(
             patch_size=config.patch_size,
             size_multiple=spec.size_multiple,
             validation_fraction=config.validation_fraction,
-            rotations=rotations,
         ),
         normalization,
     )

@@ -183,6 +183,8 @@ class _Run:
 
     def advance(self) -> None:
         """Make one step; validate when it is time."""
+        if self.history.step == 0 and self.step.keeps_best:
+            self._validate()  # where it starts from can be the best there is
         rate = self._learning_rate()
         batch = self.sampler.draw(self.config.batch_size, self.rng)
         total = 0.0
@@ -239,10 +241,11 @@ class _Run:
     @torch.no_grad()
     def _validate(self, message: str = "") -> None:
         history = self.history
-        recent = sum(self._recent) / len(self._recent) if self._recent else math.nan
-        self._recent.clear()
-        history.train.append((history.step, recent))
-        values = {"train": recent}
+        values = {}
+        if self._recent:
+            values["train"] = sum(self._recent) / len(self._recent)
+            history.train.append((history.step, values["train"]))
+            self._recent.clear()
         if self.validation:
             rng = torch.Generator().manual_seed(0)  # the same hidden pixels each time
             with self.fabric.autocast():

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from napari_recon.data.normalization import Normalization
 from napari_recon.data.patches import Batch
 
 
@@ -21,10 +22,18 @@ class Step(Protocol):
     players: dict[str, nn.Module]  # the one named "network" is averaged and kept
     keeps_best: bool  # whether a lower validation loss means a better model
     stabilised: bool  # whether to learn on images whose noise was made equally strong everywhere
-    rotations: bool  # whether patches may be transposed
 
     def __init__(self, config: Any, network: nn.Module, has_target: bool) -> None:
         """Take the family's config, its network, and whether there are targets."""
+        ...
+
+    @property
+    def rotations(self) -> bool:
+        """Whether patches may be transposed; known after `use`."""
+        ...
+
+    def use(self, normalization: Normalization) -> None:
+        """Take what was measured on the data, such as their noise, before the first batch."""
         ...
 
     def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:

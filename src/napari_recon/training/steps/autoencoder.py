@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_recon.data.masking import hide_pixels
+from napari_recon.data.noise_simulation import correlated_noise
+from napari_recon.data.normalization import Normalization
 from napari_recon.data.patches import Batch
 from napari_recon.errors import ReconError
 from napari_recon.losses import LOSSES
 from napari_recon.models.autoencoder import AutoencoderConfig
+
+RECORRUPTION = 0.5  # share of extra noise in the score of noise-aware networks
+CORRELATED = 0.1  # lag-1 correlation from which neighbours are hidden too
 
 
 def objective(config: AutoencoderConfig, has_target: bool) -> str:
@@ -26,37 +33,82 @@ def objective(config: AutoencoderConfig, has_target: bool) -> str:
 
 
 class AutoencoderStep:
-    """See `Step`. Blind-spot validation is too noisy to stop early by, so the last average is kept then."""
+    """See `Step`.
+
+    The blind-spot loss is too noisy to tell a better network from a worse one, so the last average is kept. A
+    noise-aware network can be scored without truth: add noise a*n, predict y - n/a, whose own noise is then
+    independent (Pang et al., "Recorrupted-to-Recorrupted", CVPR 2021). It is also scored before its first step, so
+    that adapting a good network never makes it worse by that score.
+    """
 
     def __init__(self, config: AutoencoderConfig, network: nn.Module, has_target: bool) -> None:
         self.config = config
         self.objective = objective(config, has_target)
         blind = self.objective == "blind_spot"
-        self.keeps_best = not blind
+        self.recorrupted = blind and config.network == "universal"
+        self.keeps_best = not blind or self.recorrupted
         self.stabilised = blind if config.normalization == "auto" else config.normalization == "stabilised"
-        self.rotations = config.mask_axis == "none" or not blind
+        self.mask_axis = "none" if config.mask_axis == "auto" else config.mask_axis
+        self.noise = (1.0, 0.0, 0.0)
         self.players: dict[str, nn.Module] = {"network": network}
         self._loss = LOSSES[config.loss]
+
+    @property
+    def rotations(self) -> bool:
+        """Transposing patches would turn a mask, or a correlation, that has a direction."""
+        return self.mask_axis in ("none", "both") and abs(self.noise[1] - self.noise[2]) < CORRELATED
+
+    def use(self, normalization: Normalization) -> None:
+        """Take the noise of the data: what a noise-aware network is told, and along which axes to hide neighbours."""
+        if not normalization.noise:
+            return
+        levels = np.mean([normalization.noise_level(c) for c in range(normalization.channels)], axis=0)
+        self.noise = (float(levels[0]), float(levels[1]), float(levels[2]))
+        if self.config.mask_axis == "auto":
+            axes = [a for a, level in zip("yx", self.noise[1:], strict=True) if level > CORRELATED * self.noise[0]]
+            self.mask_axis = "both" if len(axes) == 2 else axes[0] if axes else "none"
 
     def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         """Yield the loss of the network."""
         yield "network", self._compute(self.players["network"], batch, rng)
 
     def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Loss on a held-out batch, by the same objective."""
-        return self._compute(network, batch, rng)
+        """Loss on a held-out batch."""
+        if not self.recorrupted:
+            return self._compute(network, batch, rng)
+        extra = self._noise_like(batch.input, rng)
+        told = self._told(batch.input, math.sqrt(1 + RECORRUPTION**2))
+        prediction = network(batch.input + RECORRUPTION * extra, told)
+        return self._loss(prediction, batch.input - extra / RECORRUPTION, batch.weight)
 
     def _compute(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        if self.objective == "blind_spot":
-            hidden, mask = hide_pixels(
-                batch.input,
-                rng,
-                fraction=self.config.mask_fraction,
-                axis=self.config.mask_axis,
-                reach=self.config.mask_length,
-            )
-            weight = mask if batch.weight is None else mask * batch.weight
-            return self._loss(network(hidden), batch.input, weight)
-        target = batch.input if self.objective == "reconstruction" else batch.target
-        assert target is not None
-        return self._loss(network(batch.input), target, batch.weight)
+        if self.objective != "blind_spot":
+            target = batch.input if self.objective == "reconstruction" else batch.target
+            assert target is not None
+            return self._loss(self._apply(network, batch.input), target, batch.weight)
+        hidden, mask = hide_pixels(
+            batch.input,
+            rng,
+            fraction=self.config.mask_fraction,
+            axis=self.mask_axis,
+            reach=self.config.mask_length,
+        )
+        weight = mask if batch.weight is None else mask * batch.weight
+        return self._loss(self._apply(network, hidden), batch.input, weight)
+
+    def _apply(self, network: nn.Module, x: Tensor) -> Tensor:
+        answer: Tensor = network(x, self._told(x)) if self.config.network == "universal" else network(x)
+        return answer
+
+    def _told(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        return factor * x.new_tensor([self.noise]).expand(len(x), 3)
+
+    def _noise_like(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Noise of the strength and correlation of the data's."""
+        sigma = self.noise[0]
+        # Gaussian-blurred noise of lag-1 correlation r was blurred by sqrt(-1 / (4 ln r)) pixels.
+        blur = [math.sqrt(-0.25 / math.log(r)) if (r := level / sigma) > 0.02 else 0.0 for level in self.noise[1:]]
+        shape = (x.shape[0] * x.shape[1], 1, *x.shape[2:])
+        blurs = torch.tensor([blur]).expand(shape[0], 2)
+        noise = correlated_noise(shape, blurs, torch.zeros(shape[0], 2), rng)
+        return sigma * noise.reshape(x.shape).to(x.device)

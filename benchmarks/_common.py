@@ -1,0 +1,124 @@
+"""What the benchmark scripts share: where the data are, how results are shown and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("NAPARI_RECON_DATA", ROOT.parent / "shared" / "data"))
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine the figures come from."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x.split(":", 1)[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        name = names[0] if names else name
+    return {
+        "cpu": name,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table and keep them in ``benchmarks/results/NAME.json``."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [columns, *([_show(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": machine(), "rows": rows}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def _show(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def psnr(truth: NDArray[Any], image: NDArray[Any], data_range: float = 255.0) -> float:
+    """Peak signal-to-noise ratio in decibels."""
+    error = np.mean((np.asarray(truth, np.float64) - np.asarray(image, np.float64)) ** 2)
+    return float(10 * np.log10(data_range**2 / error))
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """Call a function; return its result and the seconds it took."""
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
+def nl_means(noisy: NDArray[Any]) -> NDArray[np.float32]:
+    """Non-local means of scikit-image with the noise level it estimates itself."""
+    from skimage.restoration import denoise_nl_means, estimate_sigma
+
+    image = np.asarray(noisy, np.float32)
+    sigma = float(estimate_sigma(image))
+    done = denoise_nl_means(image, patch_size=7, patch_distance=11, h=0.8 * sigma, sigma=sigma, fast_mode=True)
+    return np.asarray(done, np.float32)
+
+
+def total_variation(noisy: NDArray[Any]) -> NDArray[np.float32]:
+    """Total-variation denoising of scikit-image; its weight follows the estimated noise."""
+    from skimage.restoration import denoise_tv_chambolle, estimate_sigma
+
+    image = np.asarray(noisy, np.float32)
+    span = float(image.max() - image.min())
+    weight = 1.0 * float(estimate_sigma(image)) / span
+    done = denoise_tv_chambolle(image / span, weight=weight)
+    return np.asarray(done * span, np.float32)
+
+
+def bm3d(noisy: NDArray[Any]) -> NDArray[np.float32] | None:
+    """BM3D with the estimated noise level, None where the package is not installed."""
+    try:
+        from bm3d import bm3d as run
+    except ImportError:
+        return None
+    from skimage.restoration import estimate_sigma
+
+    image = np.asarray(noisy, np.float32)
+    return np.asarray(run(image, sigma_psd=float(estimate_sigma(image))), np.float32)
+
+
+CLASSICAL: dict[str, Callable[[NDArray[Any]], NDArray[np.float32] | None]] = {
+    "NL-means": nl_means,
+    "TV": total_variation,
+    "BM3D": bm3d,
+}
+
+
+def fluorescence() -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """The confocal pairs of `fmd`: name to (noisy, truth), uint8."""
+    from napari_recon import read_image
+
+    folder = DATA / "fmd"
+    return {
+        c: tuple(read_image(folder / f"Confocal_BPAE_{c}_{kind}.png").array for kind in ("noisy", "gt"))  # type: ignore[misc]
+        for c in "BGR"
+    }
+
+
+def widefield() -> tuple[NDArray[Any], NDArray[Any]]:
+    """The ten fields of `w2s10`: (noisy, truth), uint8 (10, 512, 512)."""
+    import tifffile
+
+    folder = DATA / "w2s10"
+    return tifffile.imread(folder / "w2s_n2v10_avg1.tif"), tifffile.imread(folder / "w2s_n2v10_avg400.tif")
