@@ -1,0 +1,173 @@
+"""From a layer to an `Image`, and from a result back to a layer that lies exactly on its source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.utils.transforms import Affine
+
+from napari_recon.axes import check_axes, default_axes, split_axes
+from napari_recon.errors import ReconError
+from napari_recon.image import Image, as_image
+
+KEY = "napari_recon"
+
+# How a layer is shown, as far as it makes sense for a result too.
+_LOOK = (
+    "colormap", "contrast_limits", "gamma", "blending", "opacity", "interpolation2d", "interpolation3d", "rendering",
+)  # fmt: skip
+_PLACE = ("rotate", "shear", "affine")
+_LETTERS = {"time": "T", "frame": "T", "channel": "C", "depth": "Z", "sample": "S", "scene": "S", "position": "S"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a job needs of a layer, so that the layer may change or vanish meanwhile.
+
+    Parameters
+    ----------
+    image : Image
+        Pixels and physics of the part to work on.
+    name : str
+        Name of the layer.
+    look : dict
+        Display attributes for `napari.Viewer.add_image`.
+    place : dict
+        Where a result of the size of `image` lies.
+    rgb : bool
+        Whether the last axis holds colours.
+    path : Path or None
+        File that the layer came from.
+    slices : dict
+        Which part of the layer `image` is, by axis; empty for all.
+    """
+
+    image: Image
+    name: str
+    look: dict[str, Any]
+    place: dict[str, Any]
+    rgb: bool = False
+    path: Path | None = None
+    slices: dict[str, slice] = field(default_factory=dict)
+
+
+def layer_axes(layer: ImageLayer) -> str:
+    """Axes of a layer: from its axis labels when they say something, else a guess by its number of axes."""
+    shape = _level(layer).shape
+    letters = "".join(_letter(label) for label in layer.axis_labels) + "C" * layer.rgb
+    try:
+        return check_axes(letters, shape)
+    except ReconError:
+        return default_axes(shape, layer.rgb)
+
+
+def snapshot(layer: ImageLayer, axes: str | None = None, slices: Mapping[str, slice] | None = None) -> Snapshot:
+    """Take a layer, or a part of it, as it is now. Call it on the main thread.
+
+    Raises
+    ------
+    ReconError
+        When the axes do not fit, or the pixels cannot be worked on.
+    """
+    if type(layer).__name__ == "Labels" or layer.dtype == bool:
+        raise ReconError(f"{layer.name} holds labels, not intensities.", "Choose an image layer.")
+    array = _level(layer)
+    axes = check_axes(axes or layer_axes(layer), array.shape)
+    colours = (1.0,) if layer.rgb else ()
+    image = as_image(
+        Image(
+            array,
+            axes,
+            scale=(*map(float, layer.scale), *colours),
+            translate=(*map(float, layer.translate), *(0.0 for _ in colours)),
+            units=(*map(str, layer.units), *(None for _ in colours)),
+            name=layer.name,
+        )
+    )
+    slices = dict(slices or {})
+    part = image.crop(slices) if slices else image
+    starts = [slices[a].indices(n)[0] if a in slices else 0 for a, n in zip(axes, array.shape, strict=True)]
+    return Snapshot(
+        image=part,
+        name=layer.name,
+        look={key: getattr(layer, key) for key in _LOOK},
+        place=_place(layer, starts[: layer.ndim]),
+        rgb=layer.rgb,
+        path=Path(layer.source.path) if layer.source.path else None,
+        slices=slices,
+    )
+
+
+def add_result(
+    viewer: Any, source: Snapshot, pixels: Any, suffix: str, record: Mapping[str, Any], **changes: Any
+) -> ImageLayer:
+    """Add a result as a layer right above its source, which it overlays exactly.
+
+    Parameters
+    ----------
+    source : Snapshot
+        What it was made from.
+    pixels : array
+        Of the shape of ``source.image``.
+    suffix : str
+        What is written behind the name, in brackets.
+    record : dict
+        How it was made; becomes ``layer.metadata["napari_recon"]``.
+    **changes
+        Display attributes that differ from the source's.
+    """
+    if np.issubdtype(pixels.dtype, np.float16):
+        pixels = pixels.astype(np.float32)  # which napari cannot show
+    kwargs = {**source.look, **source.place, **changes}
+    if source.rgb:
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("colormap", "contrast_limits", "gamma")}
+    layer = viewer.add_image(
+        pixels, name=f"{source.name} [{suffix}]", rgb=source.rgb, metadata={KEY: dict(record)}, **kwargs
+    )
+    below = [i for i, other in enumerate(viewer.layers) if other.name == source.name]
+    if below and below[-1] + 1 < viewer.layers.index(layer):
+        viewer.layers.move(viewer.layers.index(layer), below[-1] + 1)
+    return layer
+
+
+def describe(image: Image, spatial: str = "YX") -> str:
+    """One line on what an image is and how it is worked on.
+
+    Such as ``(T 120, Y 512, X 512) uint16 · 0.108 um · runs as 120 planes in 2D``.
+    """
+    sizes = ", ".join(f"{a} {n}" for a, n in zip(image.axes, image.shape, strict=True))
+    parts = [f"({sizes}) {image.dtype}"]
+    unit = image.units[image.axes.index("X")]
+    if unit is not None:
+        parts.append(f"{image.scale[image.axes.index('X')]:.4g} {unit}")
+    split = split_axes(image.axes, spatial)
+    count = prod(image.size(a) for a in split.samples + split.channel)
+    kind = "plane" if spatial == "YX" else "volume"
+    parts.append(f"runs as {count} {kind}{'s' * (count != 1)} in {len(spatial)}D")
+    return " · ".join(parts)
+
+
+def _level(layer: ImageLayer) -> Any:
+    """Pixels at full resolution, without the transparency of a colour image."""
+    array = layer.data[0] if layer.multiscale else layer.data
+    return array[..., :3] if layer.rgb else array
+
+
+def _letter(label: str) -> str:
+    word = label.strip().lower()
+    return _LETTERS.get(word, word.upper() if len(word) == 1 else "?")
+
+
+def _place(layer: ImageLayer, starts: list[int]) -> dict[str, Any]:
+    to_world = Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear)
+    return {
+        "scale": np.array(layer.scale),
+        "translate": np.asarray(to_world(np.array(starts, dtype=float))),
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+        **{key: getattr(layer, key) for key in _PLACE},
+    }

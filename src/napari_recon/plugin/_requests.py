@@ -1,0 +1,210 @@
+"""What a panel asks of `napari_recon.api`: made on the main thread, run on a job's, and written as Python."""
+
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.library import models_folder
+from napari_recon.plugin._layers import Snapshot
+from napari_recon.progress import CancelToken, ProgressCallback
+
+if TYPE_CHECKING:
+    from napari_recon.checkpoint import TrainedModel
+
+# api is imported inside the functions that run on a job's thread: it imports torch, which takes seconds.
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """Result of a `DenoiseRequest`."""
+
+    image: Image
+    residual: Any
+    record: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DenoiseRequest:
+    """One run of Denoise.
+
+    Parameters
+    ----------
+    source : Snapshot
+        What to denoise.
+    model : TrainedModel or Path
+        With what.
+    options : dict
+        Keyword arguments of `napari_recon.api.denoise`.
+    residual : bool
+        Whether the part that was removed is wanted too.
+    """
+
+    source: Snapshot
+    model: Any
+    options: dict[str, Any]
+    residual: bool = False
+
+    def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Denoised:
+        """Do it. Runs on any thread."""
+        from napari_recon import api
+
+        start = time.monotonic()
+        noisy = self.source.image
+        image = api.denoise(noisy, self.model, on_progress=on_progress, cancel=cancel, **self.options)
+        record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
+        residual = np.subtract(noisy.array, image.array, dtype=np.float32) if self.residual else None
+        return Denoised(image, residual, record, time.monotonic() - start)
+
+    def as_python(self) -> str:
+        """Write lines that do the same."""
+        arguments = _arguments(_model_text(self.model), **_chosen(self.options))
+        return _python(["denoise"], self.source, f"denoised = denoise(image, {arguments})")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Result of a `TrainRequest`; `path` is None when the model could not be saved."""
+
+    model: "TrainedModel"
+    path: Path | None
+    problem: ReconError | None = None
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """One training.
+
+    Parameters
+    ----------
+    sources : tuple of Snapshot
+        Layers to learn from.
+    files : tuple of Path
+        Files to learn from instead; read when it runs.
+    target : Snapshot or None
+        What the only source should become.
+    preview : Image or None
+        Small region to watch.
+    options : dict
+        Keyword arguments of `napari_recon.api.train`.
+    """
+
+    family: str
+    sources: tuple[Snapshot, ...] = ()
+    files: tuple[Path, ...] = ()
+    axes: str | None = None
+    target: Snapshot | None = None
+    preview: Image | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it learns from, for people."""
+        first = self.sources[0].name if self.sources else self.files[0].stem
+        more = max(len(self.sources), len(self.files)) - 1
+        return f"{first} and {more} more" if more else first
+
+    @property
+    def state_path(self) -> Path:
+        """File of the unfinished state from which this training can go on."""
+        return models_folder().parent / "unfinished" / f"{self.family} {_file_name(self.name)}.state"
+
+    def images(self) -> list[Image]:
+        """Return the images, read from files where there are files."""
+        from napari_recon.io import read_image
+
+        return [s.image for s in self.sources] or [read_image(p, self.axes) for p in self.files]
+
+    def run(self, on_progress: ProgressCallback, cancel: CancelToken, resume: bool = False) -> Trained:
+        """Train, and save the model, so that no hour of training is lost by closing a window."""
+        from napari_recon import api
+
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        model = api.train(
+            self.family,
+            self.images(),
+            self.target and self.target.image,
+            preview=self.preview,
+            checkpoint=self.state_path,
+            resume=resume,
+            on_progress=on_progress,
+            cancel=cancel,
+            **self.options,
+        )
+        name = _free_name(_file_name(self.name))
+        try:
+            return Trained(model, api.save_model(model, name))
+        except ReconError as error:
+            model.name = name
+            return Trained(model, None, error)
+
+    def estimate(self, on_progress: ProgressCallback, cancel: CancelToken) -> dict[str, float]:
+        """Estimate time and memory."""
+        from napari_recon import api
+
+        options = {k: v for k, v in self.options.items() if k not in ("device", "start_from")}
+        return api.training_estimate(self.family, self.images(), **options)
+
+    def as_python(self) -> str:
+        """Write lines that do the same."""
+        chosen = _chosen(self.options)
+        if "start_from" in chosen:
+            chosen["start_from"] = Path(str(getattr(chosen["start_from"], "name", chosen["start_from"])))
+        files = ", ".join(repr(str(p)) for p in self.files)
+        target = "target" if self.target else ""
+        call = f"model = train({_arguments(repr(self.family), 'images' if files else 'image', target, **chosen)})"
+        save = f'model.save("{_file_name(self.name)}.safetensors")'
+        if files:
+            read = f"images = [read_image(path, axes={self.axes!r}) for path in ({files},)]"
+            return "\n".join(["from napari_recon import read_image, train", "", read, call, save, ""])
+        lines = [_load(self.target, "target"), call] if self.target else [call]
+        return _python(["train"], self.sources[0], *lines, save)
+
+
+def _python(verbs: list[str], source: Snapshot, *lines: str) -> str:
+    first = _load(source, "image")
+    names = ["read_image", *verbs] if "read_image" in " ".join([first, *lines]) else ["Image", *verbs]
+    return "\n".join([f"from napari_recon import {', '.join(names)}", "", first, *lines, ""])
+
+
+def _load(source: Snapshot | None, variable: str) -> str:
+    assert source is not None
+    axes = source.image.axes
+    cut = ", ".join(f"{a!r}: slice({s.start}, {s.stop})" for a, s in source.slices.items())
+    crop = f".crop({{{cut}}})" if cut else ""
+    if source.path is not None:
+        return f"{variable} = read_image({str(source.path)!r}, axes={axes!r}){crop}"
+    # Not from a file: in napari's own console the layer is at hand.
+    return f"{variable} = Image(viewer.layers[{source.name!r}].data, {axes!r}){crop}"
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if v not in (None, "auto")}
+
+
+def _arguments(*positional: str, **named: Any) -> str:
+    texts = {k: repr(str(v)) if isinstance(v, Path) else repr(v) for k, v in named.items()}
+    return ", ".join([*(p for p in positional if p), *(f"{k}={v}" for k, v in texts.items())])
+
+
+def _model_text(model: Any) -> str:
+    if isinstance(model, Path):
+        return repr(model.stem if model.parent.name == "pretrained" else str(model))
+    return repr(f"{model.name}.safetensors")
+
+
+def _free_name(name: str) -> str:
+    """Name of a model that is not there yet: with the first free number."""
+    taken = {path.stem for path in models_folder().glob("*.safetensors")}
+    return next(f"{name} {n}" for n in count(1) if f"{name} {n}" not in taken)
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(c if c.isalnum() or c in " -_,." else " " for c in name)
+    return " ".join(kept.split()).strip(" .") or "image"
