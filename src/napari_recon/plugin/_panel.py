@@ -1,0 +1,120 @@
+"""What the panels have in common: one scrollable column, keys, colours, and a safe end."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_recon.plugin._run_controls import RunControls
+from napari_recon.plugin._session import session
+
+WARM_UP_DELAY = 100  # milliseconds
+WIDTH = 290  # of a dock beside which there is still an image
+
+
+class Panel(QWidget):
+    """A dock panel around one job. The subclass fills ``self.column`` and sets ``self.controls``."""
+
+    controls: RunControls
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        # napari wraps what it gives to plugins, and wraps each layer anew at every access, so that no layer would
+        # be the same as itself. Only public attributes are used.
+        self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._subscriptions = Subscriptions(self)
+        self._docked = False
+        body = QWidget()
+        self.column = QVBoxLayout(body)
+        self.column.setContentsMargins(6, 4, 6, 4)
+        self.column.setSpacing(4)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(body)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        for key in ("Return", "Enter"):
+            self._bind(key, lambda: self.controls.run())
+        self._bind("Esc", lambda: self.controls.stop())
+        self.subscribe(self.viewer.events.theme, self._apply_theme)
+        # Only once the panel is drawn: the import of torch would slow down its opening.
+        QTimer.singleShot(WARM_UP_DELAY, session().warm_up)
+
+    def subscribe(self, emitter: Any, slot: Callable) -> None:
+        """Connect to an event of napari for as long as the panel lives."""
+        self._subscriptions.add(emitter, slot)
+
+    def finish_column(self) -> None:
+        """Call when the column is filled."""
+        self.column.addStretch(1)
+        self.setMinimumWidth(min(self.column.minimumSize().width(), WIDTH))
+        self._apply_theme()
+
+    def left(self) -> None:
+        """Handle the panel's removal from the window; its job is stopped."""
+        self.controls.stop()
+
+    def set_theme(self, theme: Any) -> None:
+        """Take over the colours of a theme; for subclasses."""
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when napari takes the panel out of its dock, of which no signal tells."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self.left()
+                self.deleteLater()
+            self._docked = self.parent() is not None
+        return super().event(event)
+
+    def follow(self, job: Any) -> None:
+        """Show a job, and stop it when the panel is destroyed, as it is with its window."""
+        self.controls.follow(job)
+        stop = weakref.WeakMethod(job.stop)
+        self.destroyed.connect(lambda: (alive := stop()) and alive())
+
+    def _bind(self, key: str, slot: Callable[[], None]) -> None:
+        shortcut = QShortcut(QKeySequence(key), self)
+        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(slot)
+
+    def _apply_theme(self, event: Any = None) -> None:
+        theme = get_theme(self.viewer.theme)
+        text = theme.text.as_rgb_tuple()[:3]
+        grey = "rgba({}, {}, {}, 160)".format(*text)
+        red, green, blue = theme.current.as_rgb_tuple()[:3]
+        on_primary = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 140 else "white"
+        self.setStyleSheet(
+            f"QLabel#grey {{ color: {grey}; }}"
+            f"QPushButton#primary {{ background: {theme.current.as_hex()}; color: {on_primary}; }}"
+            "QPushButton#primary { padding: 6px; font-weight: bold; }"
+            f"QPushButton#primary:disabled {{ background: {theme.secondary.as_hex()}; }}"
+        )
+        self.set_theme(theme)
+
+
+class Subscriptions:
+    """Connections to napari's events, which do not end by themselves when a Qt widget is destroyed."""
+
+    def __init__(self, owner: QWidget) -> None:
+        self._made: list[tuple[Any, weakref.WeakMethod]] = []
+        owner.destroyed.connect(lambda: self.close())
+
+    def add(self, emitter: Any, slot: Callable) -> None:
+        """Connect a method."""
+        emitter.connect(slot)
+        self._made.append((emitter, weakref.WeakMethod(slot)))
+
+    def close(self) -> None:
+        """Disconnect all."""
+        for emitter, reference in self._made:
+            slot = reference()
+            if slot is not None:
+                emitter.disconnect(slot)
+        self._made.clear()
