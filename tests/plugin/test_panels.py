@@ -1,0 +1,107 @@
+"""What holds for every panel: narrow, explained, in the theme's colours, and quick to open."""
+
+import subprocess
+import sys
+
+import pytest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QScrollBar,
+    QWidget,
+)
+
+from .conftest import SIZE, noisy_image
+
+PANELS = ["Denoise", "Train"]
+CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
+WINDOW_HEIGHT = 880
+
+
+@pytest.fixture(params=PANELS)
+def panel(request, viewer, open_panel):
+    viewer.add_image(noisy_image((3, SIZE, SIZE)), name="a layer with a name that is far too long for a dock")
+    return open_panel(request.param)
+
+
+def test_is_usable_at_300_pixels(panel):
+    _show_everything(panel)
+    assert panel.column.minimumSize().width() <= 300 - _scroll_bar_width(panel)
+
+
+def test_needs_no_scroll_bar_when_folded(panel, viewer):
+    viewer.window._qt_window.resize(1200, WINDOW_HEIGHT)
+    if hasattr(panel, "live"):
+        _show_live(panel)
+    menus_and_status = 60
+    assert panel.column.minimumSize().height() <= WINDOW_HEIGHT - menus_and_status
+
+
+def test_every_control_has_a_tooltip(panel):
+    _show_everything(panel)
+    unexplained = [
+        w
+        for w in panel.findChildren(QWidget)
+        if isinstance(w, CONTROLS)
+        and not isinstance(w, QScrollBar)
+        and not w.objectName().startswith("qt_")
+        and not _explained(w, panel)
+    ]
+    assert unexplained == []
+
+
+def test_advanced_is_built_when_it_is_unfolded(panel):
+    before = len(panel.findChildren(QWidget))
+    assert panel.advanced.content is None
+    panel.advanced.button.click()
+    assert len(panel.findChildren(QWidget)) > before + 3
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_follows_the_theme(panel, viewer, theme):
+    from napari.utils.theme import get_theme
+
+    if hasattr(panel, "live"):
+        _show_live(panel)
+    viewer.theme = theme
+    assert get_theme(theme).current.as_hex() in panel.styleSheet()
+    if hasattr(panel, "live"):
+        background = panel.live.loss.plot.backgroundBrush().color().name()
+        assert background == get_theme(theme).background.as_hex("long")
+
+
+@pytest.mark.parametrize("module", ["denoise_widget", "train_widget"])
+def test_opening_waits_for_neither_torch_nor_the_plot(module):
+    code = f"import napari_recon.plugin.{module}, sys; print({{'torch', 'pyqtgraph'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def _explained(widget, panel):
+    # The parts of a compound control are explained by the whole.
+    while widget is not panel and widget is not None:
+        if widget.toolTip():
+            return True
+        widget = widget.parentWidget()
+    return False
+
+
+def _show_live(panel):
+    panel.show_live()
+    panel.after.show()
+    panel.resume.show()
+
+
+def _show_everything(panel):
+    panel.advanced.button.click()
+    if hasattr(panel, "live"):
+        _show_live(panel)
+        panel.form.budget.setCurrentText("minutes")
+
+
+def _scroll_bar_width(panel):
+    return panel.style().pixelMetric(panel.style().PixelMetric.PM_ScrollBarExtent)
