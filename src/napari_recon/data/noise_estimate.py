@@ -102,8 +102,10 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 40_000) -> 
     gain, intercept = _fit_line(x, y, count)
     fitted = np.maximum(gain * x + intercept, y.min() * 0.1 + 1e-30)
     spread = float(np.average(np.abs(y / fitted - 1) < 0.25, weights=count))
-    # Never less than rounding error: a noiseless image must not be divided by zero.
-    floor = max((high - low) ** 2 * 1e-10, float(np.finfo(np.float32).tiny), (1e-6 * max(abs(low), abs(high))) ** 2)
+    # Never less than rounding: a noiseless image must not be divided by zero.
+    floor = max((high - low) ** 2 * 1e-10, (1e-6 * max(abs(low), abs(high))) ** 2)
+    if all(np.issubdtype(s.dtype, np.integer) for s in stacks):
+        floor = max(floor, 1 / 12)
     offset = float(x.min())
     if gain * offset + intercept < floor:
         intercept = floor - gain * offset
@@ -195,7 +197,8 @@ def _correlation_of(flat: FloatArray) -> tuple[float, float]:
     high = (second**2).mean() / 36 / power  # 1 for white noise
     # The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**4 at two.
     high_of_blurred = math.prod((6 - 8 * r + 2 * r**4) / 6 for r in correlation)
-    if max(correlation) < 0.08 or high > 1.15 * high_of_blurred + 0.06:
+    # Beyond 0.8 it is the shape of smooth things, not noise.
+    if not 0.08 <= max(correlation) <= 0.8 or high > 1.15 * high_of_blurred + 0.06:
         return 0.0, 0.0
     return correlation[0], correlation[1]
 
@@ -217,8 +220,11 @@ def _component_curve(windows: FloatArray) -> tuple[FloatArray, FloatArray, Float
     # The mean is gone, so the smallest component is empty.
     spectra = [np.linalg.eigvalsh(centred[g].T @ centred[g] / max(len(g) - 1, 1))[1:] for g in groups]
     x = np.array([mean[g].mean() for g in groups])
-    y = np.array([_noise_eigenvalue(s) for s in spectra])
-    return x, y, np.array([len(g) for g in groups], float)
+    # Noise is in every patch: it cannot be stronger than what the quietest tenth shows.
+    freedom = PATCH**2 - 1.0
+    quiet = [np.quantile((centred[g] ** 2).sum(axis=1), 0.1) / chi2.ppf(0.1, freedom) for g in groups]
+    y = np.array([min(_noise_eigenvalue(s), 1.5 * q) for s, q in zip(spectra, quiet, strict=True)])
+    return x, np.maximum(y, 0), np.array([len(g) for g in groups], float)
 
 
 def _groups(mean: FloatArray, smallest: int) -> list[NDArray[np.intp]]:

@@ -94,16 +94,21 @@ def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False)
     means, stds, noises = [], [], []
     for channel in range(batches[0].shape[1]):
         values = _sample(batches, channel)
+        if values.min() == values.max():
+            raise ReconError(
+                f"Channel {channel} is constant: every pixel is {float(values[0]):g}.",
+                "Leave this channel out, or choose a plane with something in it.",
+            )
+        if values.std() < 1e-15:
+            raise ReconError(
+                f"The values of channel {channel} differ by less than 1e-15.",
+                "Multiply the image by a large number first.",
+            )
         if stabilised:
             estimate = estimate_noise([b[:, channel] for b in batches])
             noises.append(estimate)
             values = stabilise(values, estimate.gain, estimate.intercept)
         std = float(values.std())
-        if values.min() == values.max():  # the deviation of equal numbers is not always exactly 0
-            raise ReconError(
-                f"Channel {channel} is constant: every pixel is {float(values.flat[0]):g}.",
-                "Leave this channel out, or choose a plane with something in it.",
-            )
         means.append(float(values.mean()))
         stds.append(1.0 if unit_noise else std)
     return Normalization(tuple(means), tuple(stds), tuple(noises))
