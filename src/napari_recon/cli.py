@@ -60,7 +60,9 @@ def train_autoencoder(
     out: Path,
     target: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     preset: str = "fast",
-    start_from: Annotated[str | None, Parameter(help="Model to go on from; 'none' for fresh weights.")] = None,
+    start_from: Annotated[
+        str, Parameter(help="Model to go on from; auto: the universal denoiser where it fits; none: fresh weights.")
+    ] = "auto",
     axes: Axes = None,
     device: Device = "auto",
     resume: Annotated[bool, Parameter(help="Go on with a training that was interrupted.", negative=())] = False,

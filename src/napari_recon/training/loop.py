@@ -274,8 +274,9 @@ class _Run:
     def _report(self, values: dict[str, float], **more: Any) -> None:
         used, seconds = self._progress(), self._elapsed()
         # A budget in minutes is told in steps too, by the pace so far.
-        self._reporter.total = self.config.steps or max(round(self.history.step / used), self.history.step)
-        self._reporter.update(self.history.step, eta=seconds * (1 - used) / used, values=values, **more)
+        step = self.history.step
+        self._reporter.total = self.config.steps or (max(round(step / used), step) if used > 0 else 0)
+        self._reporter.update(step, eta=seconds * (1 - used) / used if step else None, values=values, **more)
 
     def _values(self) -> dict[str, float]:
         return {"train": self._recent[-1]} if self._recent else {}
