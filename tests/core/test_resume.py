@@ -1,0 +1,193 @@
+"""Stopping, resuming, being killed, full disks, and several processes: nothing that was learned is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from napari_recon import api
+from napari_recon.errors import ReconError
+from napari_recon.io import write_image
+from napari_recon.progress import CancelToken
+
+FLAGS = "--features 4 --depth 1 --patch-size 16 --batch-size 4 --precision float32"
+
+
+def stop_at(step, **options):
+    """Keyword arguments that stop a training within one step after `step`."""
+    token = CancelToken()
+
+    def watch(event):
+        if event.done >= step:
+            token.cancel()
+
+    return options | {"cancel": token, "on_progress": watch}
+
+
+@pytest.fixture
+def every_event(monkeypatch):
+    """Let no event be dropped for coming too soon."""
+    monkeypatch.setattr("napari_recon.training.loop.Reporter", _Eager)
+
+
+class _Eager:
+    def __init__(self, on_progress, phase):
+        from napari_recon.progress import Reporter
+
+        self._reporter = Reporter(on_progress, phase, interval=0)
+
+    def __getattr__(self, name):
+        return getattr(self._reporter, name)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_stop_and_resume_equal_one_run(phantom, tiny, tmp_path, every_event, schedule, pairs):
+    noisy, clean = phantom
+    target = clean if pairs else None
+    options = tiny | {"steps": 25, "validate_every": 2, "schedule": schedule}
+    state = tmp_path / "run.resume"
+    whole = api.train("autoencoder", noisy, target, **options)
+
+    for step in (5, 12):
+        part = api.train(
+            "autoencoder", noisy, target, checkpoint=state, resume=state.exists(), **stop_at(step, **options)
+        )
+        assert part.stopped
+        assert part.provenance["steps"] == step
+        assert state.exists()
+    done = api.train("autoencoder", noisy, target, checkpoint=state, resume=True, **options)
+
+    assert not done.stopped
+    assert all(torch.equal(done.weights[k], whole.weights[k]) for k in whole.weights)
+    for key in ("train_loss", "validation_loss", "best_step", "steps"):
+        assert done.provenance[key] == whole.provenance[key]
+    assert not state.exists()
+
+
+def test_a_resumed_run_keeps_its_precision(phantom, tiny, tmp_path, every_event, monkeypatch):
+    """A probe under another load might choose another one, and the run would no longer be the same."""
+    options = tiny | {"precision": "auto", "checkpoint": tmp_path / "run.resume"}
+    monkeypatch.setattr("napari_recon.device._bfloat16_is_faster", lambda device: True)
+    api.train("autoencoder", phantom[0], **stop_at(2, **options))
+    monkeypatch.setattr("napari_recon.device._bfloat16_is_faster", lambda device: False)
+    done = api.train("autoencoder", phantom[0], resume=True, **options)
+    assert "bf16" in done.provenance["precision"]
+
+
+def test_a_stopped_model_is_a_model(phantom, tiny, every_event, tmp_path):
+    model = api.train("autoencoder", phantom[0], **stop_at(2, **tiny))
+    again = api.load_model(model.save(tmp_path / "m"))
+    assert again.provenance["stopped"]
+    assert np.isfinite(api.denoise(phantom[0], again)).all()
+
+
+def test_what_cannot_be_resumed_says_why(phantom, tiny, tmp_path, every_event):
+    state = tmp_path / "run.resume"
+    with pytest.raises(ReconError, match="no checkpoint"):
+        api.train("autoencoder", phantom[0], resume=True, **tiny)
+    with pytest.raises(ReconError, match="no interrupted training"):
+        api.train("autoencoder", phantom[0], resume=True, checkpoint=state, **tiny)
+    api.train("autoencoder", phantom[0], **stop_at(2, checkpoint=state, **tiny))
+    with pytest.raises(ReconError, match="another network"):
+        api.train("autoencoder", phantom[0], resume=True, checkpoint=state, **tiny | {"features": 8})
+    content = state.read_bytes()
+    for damaged in (b"", b"not a state", content[: len(content) // 2]):
+        state.write_bytes(damaged)
+        with pytest.raises(ReconError, match="not a readable training state"):
+            api.train("autoencoder", phantom[0], resume=True, checkpoint=state, **tiny)
+        assert state.read_bytes() == damaged
+
+
+def test_a_disk_that_is_full_at_an_autosave_ends_no_training(phantom, tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise ReconError("The disk is full, run.resume was not written.", "Free some space.")
+
+    monkeypatch.setattr("napari_recon.training.loop.save_state", full)
+    messages = []
+    options = tiny | {"autosave_seconds": 1, "minutes": 0.03}
+    del options["steps"]
+    model = api.train(
+        "autoencoder",
+        phantom[0],
+        checkpoint=tmp_path / "r",
+        on_progress=lambda e: messages.append(e.message),
+        **options,
+    )
+    assert not model.stopped
+    assert any("disk is full" in m for m in messages)
+    assert os.listdir(tmp_path) == []
+
+
+def run(arguments, folder, **more):
+    line = [sys.executable, "-m", "napari_recon", *arguments.split()]
+    return subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.fixture
+def folder(phantom, tmp_path, monkeypatch):
+    write_image(tmp_path / "noisy.tif", phantom[0])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+def test_after_kill_9_training_goes_on_from_the_autosave(folder):
+    line = f"train autoencoder noisy.tif --out model --autosave-seconds 1 {FLAGS}"
+    process = run(f"{line} --minutes 5", folder)
+    state = folder / "model.resume"
+    while not state.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    before = torch.load(state, weights_only=True)["history"]["step"]
+    assert before > 0
+    assert not (folder / "model.safetensors").exists()
+
+    process = run(f"{line} --steps {before + 3} --resume", folder)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["provenance"]["steps"] == before + 3
+    assert not state.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_ctrl_c_keeps_the_model_and_the_state(folder):
+    process = run(f"train autoencoder noisy.tif --out model --autosave-seconds 1 --minutes 5 {FLAGS}", folder)
+    while not (folder / "model.resume").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert json.loads(out)["provenance"]["stopped"]
+    assert "--resume" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert api.load_model(folder / "model.safetensors").provenance["steps"] > 0
+    assert (folder / "model.resume").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
+def test_two_processes_write_one_model_and_one_answer(folder):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = f"-m napari_recon train autoencoder noisy.tif --out model --steps 6 --devices 2 {FLAGS}".split()
+    done = subprocess.run([*launcher, *command], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["provenance"]["steps"] == 6
+    assert sorted(os.listdir(folder)) == ["model.safetensors", "noisy.tif"]
+    model = api.load_model(folder / "model.safetensors")
+    assert np.isfinite(api.denoise(np.ones((48, 48), np.float32), model)).all()
+
+
+def test_more_devices_than_there_are_is_a_clear_error(phantom, tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ReconError, match="2 processes") as error:
+        api.train("autoencoder", phantom[0], **tiny)
+    assert "devices=2" in error.value.hint

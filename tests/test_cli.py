@@ -1,0 +1,230 @@
+"""The commands as a user types them: answers on stdout, progress on stderr, 0, 1 or 2."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_recon import api, cli
+from napari_recon.demo import run_headless
+from napari_recon.image import Image
+from napari_recon.io import read_image, write_image
+
+TINY = "--features 4 --depth 1 --patch-size 16 --batch-size 4 --precision float32"
+
+
+@pytest.fixture
+def folder(phantom, trained, tmp_path, monkeypatch):
+    """A folder to work in, with noisy.tif, clean.tif and model.safetensors."""
+    for name, array in zip(("noisy", "clean"), phantom, strict=True):
+        image = Image(array.clip(0).astype(np.uint16), "YX", scale=(0.1, 0.1), units=("um", "um"))
+        write_image(tmp_path / f"{name}.tif", image)
+    trained.save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command: exit code, stdout, stderr."""
+
+    def run(line):
+        with pytest.raises(SystemExit) as done:
+            cli.main(line.split())
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return done.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def answer(command):
+    """Run a command that succeeds; its JSON."""
+
+    def run(line):
+        code, out, err = command(line)
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture
+def refusal(command):
+    """Run a command that fails; its one line."""
+
+    def run(line, code=1):
+        found, out, err = command(line)
+        assert (found, out) == (code, ""), err
+        lines = [x for x in err.splitlines() if x.startswith("napari-recon: ")]
+        assert len(lines) == 1
+        assert err.endswith(lines[0] + "\n")
+        return lines[0].removeprefix("napari-recon: ")
+
+    return run
+
+
+def test_train_denoise_evaluate_info(folder, answer):
+    made = answer(f"train autoencoder noisy.tif --out new --steps 6 --seed 3 {TINY}")
+    assert (made["family"], made["name"], made["provenance"]["steps"]) == ("autoencoder", "new", 6)
+    assert made["provenance"]["training"]["seed"] == 3
+    assert "train_loss" not in made["provenance"]
+
+    done = answer("denoise noisy.tif out.ome.tif --model new.safetensors")
+    assert (done["output"], done["axes"], done["model"]) == ("out.ome.tif", "YX", "new")
+    result = read_image(folder / "out.ome.tif")
+    assert (result.scale, result.units, str(result.dtype)) == ((0.1, 0.1), ("um", "um"), "float32")
+
+    scores = answer("evaluate clean.tif out.ome.tif --data-range 255")
+    assert set(scores) == {"psnr", "si_psnr", "ssim", "nrmse"}
+    assert scores["psnr"] > answer("evaluate clean.tif out.ome.tif --data-range 100")["psnr"]
+
+    described = answer("info new.safetensors")
+    assert described["config"]["features"] == 4
+    assert (described["axes"], described["channels"]) == ("YX", 1)
+    assert described["provenance"]["train_loss"]
+
+
+def test_several_images_and_targets(folder, answer):
+    made = answer(
+        "train autoencoder noisy.tif noisy.tif --target clean.tif clean.tif --out m --steps 3 --axes YX "
+        f"--preset best --device cpu --top-skip {TINY}"
+    )
+    assert made["provenance"]["targets"]
+    assert len(made["provenance"]["data"]) == 2
+    assert made["config"]["top_skip"]
+
+
+def test_keep_dtype_and_axes(folder, answer):
+    answer("denoise noisy.tif out.png --model model.safetensors --keep-dtype --strength 0.5 --tile-size 64")
+    assert read_image(folder / "out.png").dtype == np.uint16
+    write_image(folder / "stack.tif", np.ones((3, 40, 41), np.float32), axes="ZYX")
+    assert answer("denoise stack.tif out.tif --model model.safetensors --axes TYX")["axes"] == "TYX"
+    assert read_image(folder / "out.tif").axes == "TYX"
+
+
+def test_models_lists_what_is_saved(folder, answer, trained):
+    assert [m["name"] for m in answer("models") if not m["shipped"]] == []
+    api.save_model(trained, "mine")
+    (found,) = [m for m in answer("models") if not m["shipped"]]
+    assert (found["name"], found["family"]) == ("mine", "autoencoder")
+    assert answer("info mine")["family"] == "autoencoder"
+    assert answer("denoise noisy.tif out.tif --model mine")["model"] == "mine"
+
+
+def test_noise_is_told_for_each_channel(folder, answer):
+    (report,) = answer("noise noisy.tif")
+    assert report
+
+
+def test_progress_is_one_bar_on_stderr(folder, command):
+    code, out, err = command(f"train autoencoder noisy.tif --out m --steps 8 {TINY}")
+    assert code == 0
+    assert json.loads(out)
+    assert err.count("\n") == 1
+    assert "8/8" in err
+
+
+def test_a_finished_training_leaves_no_state_and_cannot_be_resumed(folder, answer, refusal):
+    answer(f"train autoencoder noisy.tif --out m --steps 3 {TINY}")
+    assert sorted(p.name for p in folder.glob("m.*")) == ["m.safetensors"]
+    before = (folder / "m.safetensors").read_bytes()
+    assert "no interrupted training" in refusal(f"train autoencoder noisy.tif --out m --steps 3 --resume {TINY}")
+    assert (folder / "m.safetensors").read_bytes() == before
+
+
+MISTAKES = {
+    f"train autoencoder none.tif --out m --steps 3 {TINY}": "no file",
+    f"train autoencoder noisy.tif --out no/m --steps 3 {TINY}": "does not exist",
+    f"train autoencoder noisy.tif --out . --steps 3 {TINY}": "is a folder",
+    f"train autoencoder noisy.tif --out m --steps 0 {TINY}": "out of range",
+    f"train autoencoder noisy.tif --out m --minutes 0 {TINY}": "out of range",
+    f"train autoencoder noisy.tif --out m --minutes -1 {TINY}": "out of range",
+    f"train autoencoder noisy.tif --out m --minutes 1 --steps 3 {TINY}": "one budget",
+    f"train autoencoder noisy.tif --out m --preset slow {TINY}": "preset",
+    f"train autoencoder noisy.tif --out m --device tpu --steps 3 {TINY}": "no device",
+    f"train autoencoder noisy.tif --out m --axes ZYX --steps 3 {TINY}": "axes",
+    f"train autoencoder noisy.tif --target small.tif --out m --steps 3 {TINY}": "same size",
+    f"train autoencoder noisy.tif noisy.tif --target clean.tif --out m --steps 3 {TINY}": "one target for each",
+    f"train autoencoder noisy.tif --start-from none.safetensors --out m --steps 3 {TINY}": "no model",
+    "denoise none.tif out.tif --model model.safetensors": "no file",
+    "denoise noisy.tif out.tif --model none.safetensors": "no model",
+    "denoise noisy.tif out.tif --model cut.safetensors": "damaged",
+    "denoise noisy.tif out.tif --model noisy.tif": "no model",
+    "denoise noisy.tif noisy.tif --model model.safetensors": "itself",
+    "denoise noisy.tif ./noisy.tif --model model.safetensors": "itself",
+    "denoise noisy.tif no/out.tif --model model.safetensors": "does not exist",
+    "denoise noisy.tif out.docx --model model.safetensors": "known image format",
+    "denoise noisy.tif out.png --model model.safetensors": "--keep-dtype",
+    "denoise noisy.tif out.tif --model model.safetensors --strength 9": "strength",
+    "denoise noisy.tif out.tif --model model.safetensors --tile-size 0": "tile",
+    "denoise cut.tif out.tif --model model.safetensors": "cut",
+    "denoise colour.tif out.tif --model model.safetensors": "channel",
+    "evaluate clean.tif none.tif": "no file",
+    "evaluate clean.tif small.tif": "shape",
+    "info none": "no model",
+    "info cut.safetensors": "damaged",
+    "noise none.tif": "no file",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistakes_are_told_in_one_line_and_change_nothing(folder, refusal, line):
+    write_image(folder / "small.tif", np.zeros((20, 20), np.uint16))
+    write_image(folder / "colour.tif", np.zeros((40, 40, 3), np.uint8), axes="YXC")
+    for name in ("noisy.tif", "model.safetensors"):
+        content = (folder / name).read_bytes()
+        (folder / f"cut.{name.split('.')[1]}").write_bytes(content[: len(content) // 2])
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert MISTAKES[line] in refusal(line)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train autoencoder noisy.tif",
+        "train autoencoder --out m",
+        "train gan noisy.tif --out m",
+        "train autoencoder noisy.tif --out m --steps many",
+        "train autoencoder noisy.tif --out m --nonsense 3",
+        "denoise noisy.tif",
+        "evaluate",
+        "info",
+        "frobnicate",
+    ],
+)
+def test_wrong_usage_exits_with_2(folder, refusal, line):
+    assert refusal(line, code=2)
+
+
+def test_help_names_every_option_and_default(command):
+    code, out, _ = command("train autoencoder --help")
+    assert code == 0
+    for word in ("--steps", "--minutes", "--target", "--resume", "--mask-axis", "plateau", "--devices"):
+        assert word in out
+
+
+def test_the_installed_command_answers_on_stdout_alone(folder):
+    program = shutil.which("napari-recon", path=str(sys.executable).rsplit("/", 1)[0])
+    line = [program] if program else [sys.executable, "-m", "napari_recon"]
+    done = subprocess.run([*line, "evaluate", "clean.tif", "noisy.tif"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["psnr"] > 0
+
+
+def test_the_headless_demo_writes_all_it_promises(tmp_path):
+    scores = run_headless(tmp_path / "demo", minutes=0.02)
+    folder = tmp_path / "demo"
+    assert {p.name for p in folder.iterdir()} == {
+        "noisy.tif", "denoised.tif", "model.safetensors", "before_after.png", "scores.json",
+    }  # fmt: skip
+    assert json.loads((folder / "scores.json").read_text()) == scores
+    noisy, denoised = read_image(folder / "noisy.tif"), read_image(folder / "denoised.tif")
+    assert noisy.shape == denoised.shape
+    assert read_image(folder / "before_after.png").shape == (noisy.shape[0], 3 * noisy.shape[1])
+    assert api.load_model(folder / "model.safetensors").provenance["steps"] == scores["steps"] > 0
