@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,8 +48,8 @@ def trained_model(tmp_path_factory):
 @pytest.fixture
 def tiny_model(trained_model, leaves_nothing_behind):
     """The smallest model, in the user's folder."""
-    models_folder().mkdir(parents=True)
-    return shutil.copy(trained_model, models_folder() / "tiny.safetensors")
+    models_folder().mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(trained_model, models_folder() / "tiny.safetensors"))
 
 
 @pytest.fixture

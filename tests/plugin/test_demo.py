@@ -1,6 +1,6 @@
 """The demonstration runs by itself from the noisy sample to both layers side by side."""
 
-from napari_recon.plugin._demo import Demo
+from napari_recon.plugin.demo import Demo
 
 from .conftest import PATIENCE
 

@@ -7,7 +7,15 @@ from qtpy.QtWidgets import QApplication
 
 from .conftest import PATIENCE, SIZE, job_threads, noisy_image, wait_for_job
 
-pytestmark = pytest.mark.usefixtures("tiny_model")
+
+@pytest.fixture
+def open_panel(open_panel, tiny_model):
+    def open_with_tiny_model(name):
+        panel = open_panel(name)
+        panel.model.select(tiny_model)
+        return panel
+
+    return open_with_tiny_model
 
 
 def run(qtbot, panel):
@@ -79,12 +87,13 @@ def test_this_plane_lies_at_its_place_in_the_stack(viewer, open_panel, qtbot):
     assert viewer.dims.current_step[0] == 3
 
 
-def test_region_is_what_the_canvas_shows(make_napari_viewer, qtbot):
+def test_region_is_what_the_canvas_shows(make_napari_viewer, tiny_model, qtbot):
     viewer = make_napari_viewer(show=True)
     layer = viewer.add_image(noisy_image((200, 200)), name="cells")
     viewer.camera.zoom = 20
     qtbot.waitUntil(lambda: layer.corner_pixels[0].min() > 0, timeout=PATIENCE)
     panel = viewer.window.add_plugin_dock_widget("napari-recon", "Denoise")[1]
+    panel.model.select(tiny_model)
     panel.extent.buttons()[2].click()
     run(qtbot, panel)
     result = viewer.layers["cells [denoised]"]
@@ -94,7 +103,7 @@ def test_region_is_what_the_canvas_shows(make_napari_viewer, qtbot):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_keep_dtype(viewer, open_panel, qtbot, keep):
+def test_keeps_the_type_if_asked_to(viewer, open_panel, qtbot, keep):
     viewer.add_image(noisy_image((SIZE, SIZE)), name="cells")
     panel = open_panel("Denoise")
     panel.keep_dtype.setChecked(keep)
@@ -111,13 +120,13 @@ def test_residual_is_what_was_removed(viewer, open_panel, qtbot):
     np.testing.assert_allclose(denoised + residual, layer.data, rtol=1e-4)
 
 
-def test_colours_stay_colours(viewer, open_panel, qtbot):
+def test_colours_stay_colours(viewer, open_panel, qtbot, tmp_path):
     from napari_recon.api import train
 
     rgb = np.stack([noisy_image((SIZE, SIZE), "uint8")] * 3, axis=-1)
     viewer.add_image(rgb, name="stain", rgb=True)
     options = {"features": 4, "depth": 1, "patch_size": 16, "batch_size": 2, "steps": 2, "normalization": "standard"}
-    path = train("autoencoder", rgb, axes="YXC", **options).save(viewer_home() / "colours")
+    path = train("autoencoder", rgb, axes="YXC", **options).save(tmp_path / "colours")
     panel = open_panel("Denoise")
     panel.model.select(path)
     run(qtbot, panel)
@@ -125,12 +134,6 @@ def test_colours_stay_colours(viewer, open_panel, qtbot):
     assert result.rgb
     assert result.data.shape == rgb.shape
     assert result.data.dtype == "uint8"
-
-
-def viewer_home():
-    from napari_recon.library import models_folder
-
-    return models_folder()
 
 
 def test_multiscale_layer_is_denoised_at_full_resolution(viewer, open_panel, qtbot):
@@ -219,7 +222,7 @@ def test_removing_the_layer_during_the_run_is_safe(viewer, open_panel, qtbot, pr
 
 @pytest.mark.parametrize("close", ["panel", "window", "widget"])
 def test_closing_during_the_run_ends_it(viewer, open_panel, qtbot, problems, close):
-    viewer.add_image(noisy_image((400, 256, 256)), name="cells")
+    viewer.add_image(noisy_image((200, 256, 256)), name="cells")
     panel = open_panel("Denoise")
     panel.controls.run()
     qtbot.waitUntil(lambda: panel.controls.job.last_event is not None, timeout=PATIENCE)
@@ -233,10 +236,11 @@ def test_closing_during_the_run_ends_it(viewer, open_panel, qtbot, problems, clo
     assert problems == []
 
 
-def test_return_runs_and_escape_stops(make_napari_viewer, qtbot):
+def test_return_runs_and_escape_stops(make_napari_viewer, tiny_model, qtbot):
     viewer = make_napari_viewer(show=True)
-    viewer.add_image(noisy_image((400, 256, 256)), name="cells")
+    viewer.add_image(noisy_image((200, 256, 256)), name="cells")
     panel = viewer.window.add_plugin_dock_widget("napari-recon", "Denoise")[1]
+    panel.model.select(tiny_model)
     panel.activateWindow()
     panel.layer.setFocus()
     qtbot.waitUntil(panel.layer.hasFocus, timeout=PATIENCE)
@@ -247,3 +251,22 @@ def test_return_runs_and_escape_stops(make_napari_viewer, qtbot):
     wait_for_job(qtbot, panel)
     assert len(viewer.layers) == 1
     assert panel.controls.line.text() == "Stopped."
+
+
+def test_shipped_model_is_chosen_at_first_and_works(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    viewer.add_image(noisy_image((64, 64)), name="cells")
+    panel = viewer.window.add_plugin_dock_widget("napari-recon", "Denoise")[1]
+    assert panel.model.label() == "Universal"
+    run(qtbot, panel)
+    assert viewer.layers["cells [denoised]"].metadata["napari_recon"]["noise"]
+
+
+def test_python_lines_read_the_file_a_layer_came_from(viewer, open_panel, tmp_path):
+    from napari_recon.io import write_image
+
+    write_image(tmp_path / "cells.tif", noisy_image((SIZE, SIZE)))
+    viewer.open(tmp_path / "cells.tif", plugin="napari")
+    text = open_panel("Denoise").request().as_python()
+    assert "read_image(" in text
+    assert "cells.tif" in text

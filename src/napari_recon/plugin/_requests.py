@@ -154,8 +154,9 @@ class TrainRequest:
     def as_python(self) -> str:
         """Write lines that do the same."""
         chosen = _chosen(self.options)
-        if "start_from" in chosen:
-            chosen["start_from"] = Path(str(getattr(chosen["start_from"], "name", chosen["start_from"])))
+        if self.options.get("start_from", "auto") != "auto":
+            origin = self.options["start_from"]  # None means fresh weights, which is not the default
+            chosen["start_from"] = getattr(origin, "name", None) if not isinstance(origin, Path) else origin
         files = ", ".join(repr(str(p)) for p in self.files)
         target = "target" if self.target else ""
         call = f"model = train({_arguments(repr(self.family), 'images' if files else 'image', target, **chosen)})"
@@ -185,7 +186,7 @@ def _load(source: Snapshot | None, variable: str) -> str:
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if v not in (None, "auto")}
+    return {k: v for k, v in options.items() if v is not None and v is not False and v != "auto"}
 
 
 def _arguments(*positional: str, **named: Any) -> str:

@@ -30,7 +30,6 @@ from napari_recon.plugin._sources import SourceChooser
 from napari_recon.plugin._view import preview_region
 from napari_recon.training.config import PRESETS, TrainConfig
 
-AUTOMATIC = "auto"
 PRESET, MINUTES, STEPS = "as the quality says", "minutes", "steps"
 # Set elsewhere in the panel, or of no use in a window: several processes cannot be started from one.
 HIDDEN = ("steps", "minutes", "devices", "nodes")
@@ -76,8 +75,10 @@ class TrainForm(QWidget):
         self.target.setToolTip(
             "What the image should become: a second noisy take or a long exposure of the same field."
         )
-        self.start_from = ModelChooser("denoise", [("fresh weights", None)])
-        self.start_from.setToolTip("Go on from a trained model, which is faster, or begin with fresh weights.")
+        self.start_from = ModelChooser("denoise", [("automatic", "auto"), ("fresh weights", None)])
+        self.start_from.setToolTip(
+            "Which weights to begin with. Automatic: those of the universal denoiser where they fit the network."
+        )
         self.region = _RegionChooser(panel)
 
     def _make_budget(self) -> None:

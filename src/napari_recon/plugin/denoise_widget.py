@@ -98,12 +98,14 @@ class DenoiseWidget(Panel):
         self.keep_dtype = QCheckBox("keep type")
         self.keep_dtype.setChecked(True)
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
-        self.residual = QCheckBox("also residual")
+        self.residual = QCheckBox("residual")
         self.residual.setToolTip("Add what was removed as a layer: it should look like noise, without structure.")
+        self.adapt = QCheckBox("adapt (20 s)")
+        self.adapt.setToolTip("First train the model on this image for 20 seconds; kept only where that helps.")
         self.extent = QButtonGroup(self)
         self.device = DeviceBadge()
         add_row(rows, "Strength", self.strength)
-        rows.addRow(_row(self.keep_dtype, self.residual))
+        rows.addRow(_row(self.keep_dtype, self.residual, self.adapt))
         rows.addRow(self._make_extent())
         add_row(rows, "Device", self.device)
 
@@ -142,6 +144,7 @@ class DenoiseWidget(Panel):
             "strength": round(self.strength.value(), 2),
             # napari shows colours as integers or in 0 to 1 only.
             "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
+            "adapt": self.adapt.isChecked(),
             "device": self.device.device(),
             **self._advanced(),
         }
@@ -214,7 +217,8 @@ def _row(*widgets: QWidget) -> QWidget:
 
 
 def _progress_line(event: ProgressEvent) -> str:
-    parts = [f"tile {event.done:,} / {event.total:,}"]
+    what = "adapting: step" if event.phase == "train" else "tile"
+    parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")
     return " · ".join([*parts, *filter(None, [event.message])])

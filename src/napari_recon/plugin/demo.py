@@ -1,4 +1,7 @@
-"""The demonstration with a window: train on a real noisy micrograph while one watches, then denoise it."""
+"""The demonstration with a window: train on a real noisy micrograph while one watches, then denoise it.
+
+``python -m napari_recon.plugin.demo`` runs it, as ``napari-recon demo`` does.
+"""
 
 from typing import Any
 
@@ -58,3 +61,7 @@ class Demo:
             layer.visible = layer is self.noisy or layer.name == f"{self.noisy.name} [denoised]"
         self.viewer.grid.enabled = True
         self.viewer.reset_view()
+
+
+if __name__ == "__main__":
+    run_demo()
