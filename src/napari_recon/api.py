@@ -461,10 +461,17 @@ def _provenance(
 def _cast(pixels: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], str]:
     """Round to an integer type within its range, or convert to a floating one; tell what was clipped."""
     if dtype.kind == "f":
-        return pixels.astype(dtype), ""
+        largest = np.finfo(dtype).max
+        outside = (np.abs(pixels) > float(largest)) & np.isfinite(pixels)
+        clipped = np.where(outside, np.copysign(largest, pixels), pixels).astype(dtype)
+        return clipped, _clipping_note(float(outside.mean()), dtype)
     info = np.iinfo(dtype)
-    outside = float(((pixels < info.min - 0.5) | (pixels > info.max + 0.5)).mean())
+    share = float(((pixels < info.min - 0.5) | (pixels > info.max + 0.5)).mean())
     # float32 cannot hold the largest 32-bit integer: one step below it is the largest that converts safely.
     top = info.max if float(np.float32(info.max)) <= info.max else np.nextafter(np.float32(info.max), np.float32(0))
     rounded = np.clip(np.nan_to_num(np.rint(pixels)), info.min, top).astype(dtype)
-    return rounded, f"{outside:.2%} of the pixels were clipped to the range of {dtype}" if outside else ""
+    return rounded, _clipping_note(share, dtype)
+
+
+def _clipping_note(share: float, dtype: np.dtype[Any]) -> str:
+    return f"{share:.2%} of the pixels were clipped to the range of {dtype}" if share else ""

@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_recon.axes import from_batch, to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.normalization import Normalization, measure
-from napari_recon.device import choose_device, choose_precision, free_memory
+from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 1500  # of working memory, measured on the largest network shipped
 SMALLEST_TILE = 64
+EVERY = (slice(None), slice(None))  # sample and channel
 
 
 @dataclass
@@ -113,12 +114,15 @@ class _Runner:
         self.model, self.image, self.spec, self.strength = model, image, spec, strength
         self.batch = to_batch(image.array, image.axes, spec.axes)
         self.normalization = self._check(normalization)
-        self.device = choose_device(device)
+        self.device, self.precision = choose_device(device), precision
         self.dtype = choose_precision(self.device, precision)
         self.shape = tuple(int(n) for n in self.batch.shape[2:])
         self.padded = padded_shape(self.shape, spec.size_multiple)
+        if tile_overlap is not None and tile_overlap < 0:
+            raise ReconError(f"Tiles cannot overlap by {tile_overlap} pixels.", "Leave tile_overlap out, or give 0.")
         self.halo = spec.receptive_field if tile_overlap is None else tile_overlap
-        self.tile = self._choose_tile(tile_size)
+        self.wanted_tile = tile_size
+        self.tile = self._choose_tile()
         self.notes: list[str] = []
 
     def _check(self, normalization: Normalization | None) -> Normalization:
@@ -140,7 +144,8 @@ class _Runner:
             )
         return found
 
-    def _choose_tile(self, wanted: int | None) -> int:
+    def _choose_tile(self) -> int:
+        wanted = self.wanted_tile
         if wanted is not None:
             if wanted < 1:
                 raise ReconError(f"A tile of {wanted} pixels is not possible.", "Give a tile size of 64 or more.")
@@ -152,32 +157,42 @@ class _Runner:
 
     def run(self, reporter: Reporter, cancel: CancelToken) -> Prediction:
         """Predict all planes, with smaller tiles or on the CPU when memory is short."""
-        samples, channels = int(self.batch.shape[0]), int(self.batch.shape[1])
-        result = np.empty(self.batch.shape, np.float32)
-        step = self.spec.channels if self.spec.channels > 1 else 1
-        at_once = max(int(self.tile ** len(self.shape) // max(np.prod(self.padded), 1)), 1)
-        units = [
-            (slice(n, min(n + at_once, samples)), slice(c, c + step))
-            for c in range(0, channels, step)
-            for n in range(0, samples, at_once)
-        ]
+        samples, step = int(self.batch.shape[0]), self.spec.channels
+        planes = samples * (int(self.batch.shape[1]) // step)
+        result = self._allocate()
         done = 0
-        while done < len(units):
+        while done < planes:
+            group, first = divmod(done, samples)
+            count = min(self._planes_at_once(), samples - first)
+            unit = slice(first, first + count), slice(group * step, group * step + step)
             tiles = plan_tiles(self.padded, self.tile, self.halo, self.spec.size_multiple)
-            reporter.total = len(units) * len(tiles)
+            reporter.total = planes * len(tiles)
             try:
-                for number, tile in enumerate(tiles):
+                for number, tile in enumerate(tiles, start=1):
                     cancel.raise_if_cancelled()
-                    self._do_tile(units[done], tile, result)
-                    reporter.update(done * len(tiles) + number + 1)
-                done += 1
+                    self._do_tile(unit, tile, result)
+                    reporter.update(done * len(tiles) + number * count)
+                done += count
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._use_less_memory()
         array = from_batch(result, self.image.axes, self.image.shape, self.spec.axes)
         precision = str(self.dtype).removeprefix("torch.")
         return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
+
+    def _allocate(self) -> NDArray[np.float32]:
+        try:
+            return np.empty(self.batch.shape, np.float32)
+        except MemoryError as error:
+            size = 4 * float(np.prod(self.batch.shape, dtype=float)) / 2**30
+            raise ReconError(
+                f"The result needs {size:.1f} GB of memory, which are not free.", "Work on a part of the image."
+            ) from error
+
+    def _planes_at_once(self) -> int:
+        """Small planes go through the network together, as many as make up a tile."""
+        return max(int(self.tile ** len(self.shape) // np.prod(self.padded)), 1)
 
     def _use_less_memory(self) -> None:
         if self.device.type == "cuda":
@@ -186,7 +201,9 @@ class _Runner:
             self.tile = max(min(self.tile, max(self.padded)) // 2, SMALLEST_TILE)
             note = f"memory was short: tiles of {self.tile} pixels"
         elif self.device.type != "cpu":
-            self.device, self.dtype = torch.device("cpu"), choose_precision(torch.device("cpu"))
+            self.device = torch.device("cpu")
+            self.dtype = choose_precision(self.device, self.precision)
+            self.tile = self._choose_tile()
             note = "memory was short: done on the CPU"
         else:
             raise ReconError("There is not enough memory even for small tiles.", "Close other programs and try again.")
@@ -195,27 +212,31 @@ class _Runner:
 
     def _do_tile(self, unit: tuple[slice, slice], tile: Tile, result: NDArray[np.float32]) -> None:
         """Predict one tile of some planes and write it into `result`."""
-        shape = self.shape
-        inside = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.read, shape, strict=True))
+        # Beyond the last pixel the image is mirrored up to the network's multiple, the same pixels as for the whole.
+        beyond = [max(s.stop - n, 0) for s, n in zip(tile.read, self.shape, strict=True)]
+        inside = tuple(
+            slice(min(s.start, max(n - b, 0)), n if b else s.stop)
+            for s, n, b in zip(tile.read, self.shape, beyond, strict=True)
+        )
         raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
         missing = ~np.isfinite(raw)
-        if missing.any():
-            if not any("not finite" in n for n in self.notes):
-                self.notes.append("pixels that are not finite were kept as they are")
-            raw = _fill(raw, missing)
         first = unit[1].start
         normal = np.stack([self.normalization.forward(raw[:, i], first + i) for i in range(raw.shape[1])], axis=1)
-        extra = [(0, s.stop - i.stop) for s, i in zip(tile.read, inside, strict=True)]
-        answer = self._network(np.pad(normal, [(0, 0), (0, 0), *extra], mode="symmetric"), first)
-        answer = answer[(slice(None), slice(None), *tile.crop)]
-        kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, shape, strict=True))
-        answer = answer[(slice(None), slice(None), *(slice(0, k.stop - k.start) for k in kept))]
+        if missing.any():
+            normal = _fill(normal, missing)
+            if not any("not finite" in n for n in self.notes):
+                self.notes.append("pixels that are not finite were kept as they are")
+        padded = np.pad(normal, [(0, 0), (0, 0), *((0, b) for b in beyond)], mode="symmetric")
+        seen = tuple(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True))
+        answer = self._network(padded[(*EVERY, *seen)], first)[(*EVERY, *tile.crop)]
+        kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True))
+        answer = answer[(*EVERY, *(slice(k.stop - k.start) for k in kept))]
         values = np.stack([self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1)
-        where = tuple(slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True))
-        own = (slice(None), slice(None), *where)
+        own = (*EVERY, *(slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True)))
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
-            values = raw[own] + np.float32(self.strength) * (values - raw[own])
-        values[missing[own]] = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)[own][missing[own]]
+            with np.errstate(invalid="ignore"):
+                values = raw[own] + np.float32(self.strength) * (values - raw[own])
+        values[missing[own]] = raw[own][missing[own]]
         result[(*unit, *kept)] = values
 
     def _network(self, normal: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
@@ -242,21 +263,14 @@ class _Runner:
         return answer.float().cpu()
 
 
-def _fill(raw: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least."""
+def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least.
+
+    Far from any known pixel that is 0, the mean of the whole image.
+    """
     from scipy.ndimage import gaussian_filter
 
-    known = np.where(missing, 0, raw)
-    sigma = (0, 0, *(3,) * (raw.ndim - 2))
+    sigma = (0, 0, *(3,) * (normal.ndim - 2))
     weight = gaussian_filter((~missing).astype(np.float32), sigma)
-    finite = raw[~missing]
-    fallback = finite.mean() if finite.size else np.float32(0)
-    near = np.where(weight > 1e-6, gaussian_filter(known, sigma) / np.maximum(weight, 1e-6), fallback)
-    return np.where(missing, near, raw).astype(np.float32)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    near = gaussian_filter(np.where(missing, 0, normal), sigma) / np.maximum(weight, 1e-6)
+    return np.where(missing, near, normal).astype(np.float32)
