@@ -1,0 +1,285 @@
+"""Whatever is wrong with the input: one clear error with a next step, and nothing of the user's is changed."""
+
+import math
+import os
+import sys
+from contextlib import contextmanager
+
+import dask.array
+import numpy as np
+import pytest
+
+from napari_recon import api, cli
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+
+
+@contextmanager
+def refused(match, *arrays):
+    """The block raises one clear `ReconError` and leaves the arrays as they are."""
+    before = [np.array(a, copy=True) for a in arrays]
+    with pytest.raises(ReconError, match=match) as error:
+        yield
+    assert error.value.hint
+    assert "\n" not in str(error.value)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def picture(shape=(48, 48), dtype=np.float32):
+    return np.random.default_rng(0).normal(100, 10, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_missing_pixels_are_kept_and_told_and_disturb_no_other(trained, value):
+    array = picture()
+    array[10:12, 20] = value
+    before = array.copy()
+    image = api.denoise(Image(array, "YX"), trained, precision="float32")
+    np.testing.assert_array_equal(array, before)
+    np.testing.assert_array_equal(image.array[10:12, 20], array[10:12, 20])
+    assert np.isfinite(np.delete(image.array, np.ravel_multi_index(([10, 11], [20, 20]), (48, 48)))).all()
+    assert any("not finite" in note for note in image.metadata["napari_recon"]["notes"])
+
+
+def test_an_image_of_nothing_but_missing_pixels(tiny):
+    for value in (np.nan, np.inf, -np.inf):
+        array = np.full((48, 48), value, np.float32)
+        with refused("no finite pixel", array):
+            api.train("autoencoder", array, **tiny)
+
+
+def test_values_beyond_float32(tiny):
+    array = picture(dtype=np.float64) * 1e60
+    with refused("float32", array):
+        api.train("autoencoder", array, **tiny)
+
+
+@pytest.mark.parametrize("value", [0, 7])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_constant_image(tiny, value, dtype):
+    array = np.full((48, 48), value, dtype)
+    with refused(f"constant: every pixel is {value}", array):
+        api.train("autoencoder", array, **tiny)
+    with refused("constant", array):
+        api.train("autoencoder", array, picture(), **tiny)
+
+
+def test_an_all_zero_channel_is_named(tiny):
+    array = np.stack([picture(), np.zeros((48, 48), np.float32)])
+    with refused("Channel 1 is constant", array):
+        api.train("autoencoder", array, axes="CYX", **tiny)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 48)), np.zeros((3, 0, 0)), dask.array.zeros((0, 5))])
+def test_an_empty_array(trained, tiny, array):
+    with refused("empty"):
+        api.train("autoencoder", array, **tiny)
+    with refused("empty"):
+        api.denoise(array, trained)
+
+
+@pytest.mark.parametrize("array", [np.zeros((48, 48), bool), np.zeros((48, 48), complex), np.zeros((48, 48), object)])
+def test_pixels_that_are_no_real_numbers(trained, tiny, array):
+    with refused("cannot be worked on"):
+        api.train("autoencoder", array, **tiny)
+    with refused("cannot be worked on"):
+        api.denoise(array, trained)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "Y", "YY", "YZ", "YQ", "", "zyxx"])
+def test_axes_that_do_not_fit(trained, tiny, axes):
+    array = picture()
+    if axes:
+        with refused("axes", array):
+            api.train("autoencoder", array, axes=axes, **tiny)
+        with refused("axes", array):
+            api.denoise(array, trained, axes=axes)
+
+
+def test_what_is_no_image_at_all(trained, tiny):
+    for thing in (3, None, "noisy.tif", [], {}):
+        with refused("."):
+            api.denoise(thing, trained)
+    for thing in (3, None, "noisy.tif", [], {}):
+        with refused("."):
+            api.train("autoencoder", thing, **tiny)
+
+
+def test_a_model_of_other_channels_or_dimensions(trained, tiny):
+    colours = picture((3, 48, 48))
+    with refused("trained on 1 channel", colours):
+        api.denoise(colours, trained, axes="CYX")
+    together = api.train("autoencoder", colours, axes="CYX", channels=3, **tiny)
+    with refused("3 channels together; the image has 1"):
+        api.denoise(picture(), together)
+    with refused("3 channels together; the images have 2"):
+        api.train("autoencoder", colours[:2], axes="CYX", channels=3, **tiny)
+    volumes = api.train("autoencoder", picture((8, 16, 16)), axes="ZYX", dimensions=3, **tiny | {"patch_size": 8})
+    with refused("no Z axis"):
+        api.denoise(picture(), volumes)
+    with refused("no Z axis"):
+        api.train("autoencoder", picture(), dimensions=3, **tiny)
+
+
+def test_images_of_different_channels(tiny):
+    with refused("different numbers of channels"):
+        api.train("autoencoder", [picture((1, 48, 48)), picture((2, 48, 48))], axes="CYX", **tiny)
+
+
+def test_a_target_of_another_shape(tiny):
+    noisy = picture()
+    for target in (picture((48, 47)), picture((2, 48, 48)), [picture(), picture()]):
+        with refused("target", noisy):
+            api.train("autoencoder", noisy, target, **tiny)
+    with refused("needs a target"):
+        api.train("autoencoder", noisy, objective="pairs", **tiny)
+
+
+@pytest.mark.parametrize("shape", [(1, 48), (3, 3), (48, 7)])
+def test_too_small_an_image(tiny, shape):
+    array = picture(shape)
+    with refused("at least", array):
+        api.train("autoencoder", array, **tiny | {"depth": 3})
+
+
+def test_one_pixel_and_less_than_a_tile_can_be_denoised(trained):
+    for shape in ((1, 1), (1, 5), (3, 2)):
+        assert api.denoise(picture(shape), trained).shape == shape
+
+
+NOTHING_TO_DO = [
+    {"steps": 0}, {"steps": -3}, {"minutes": 0}, {"minutes": -1.0}, {"minutes": math.nan}, {"steps": math.nan},
+    {"steps": math.inf}, {"steps": 2.5}, {"steps": "many"}, {"steps": True}, {"minutes": "1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", NOTHING_TO_DO, ids=str)
+def test_a_budget_of_nothing(tiny, budget):
+    array = picture()
+    options = {k: v for k, v in tiny.items() if k != "steps"}
+    with refused("Steps|Minutes", array):
+        api.train("autoencoder", array, **options, **budget)
+    with refused("Steps|Minutes"):
+        api.training_estimate("autoencoder", array, **options, **budget)
+
+
+def test_two_budgets(tiny):
+    with refused("Both steps and minutes"):
+        api.train("autoencoder", picture(), minutes=1, **tiny)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"device": "tpu"}, "no device"),
+        ({"device": "cuda:99"}, "no device"),
+        ({"device": ""}, "no device"),
+        ({"preset": "slow"}, "preset"),
+        ({"depht": 3}, "no option 'depht'"),
+        ({"features": 2}, "Features"),
+        ({"network": "transformer"}, "Network"),
+        ({"network": "bottleneck", "dimensions": 3}, "2D only"),
+        ({"learning_rate": 0}, "Learning rate"),
+        ({"batch_size": 0}, "Batch size"),
+        ({"validation_fraction": 0.9}, "Held out"),
+        ({"mask_fraction": 0}, "Hidden pixels"),
+        ({"precision": "float8"}, "Precision"),
+        ({"start_from": "nowhere"}, "no model"),
+        ({"start_from": "nowhere.safetensors"}, "no model"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(tiny, options, match):
+    array = picture()
+    with refused(match, array):
+        api.train("autoencoder", array, **tiny | options)
+
+
+def test_a_whole_number_may_be_written_as_a_float(tiny):
+    assert api.train("autoencoder", picture(), **tiny | {"steps": 2.0, "batch_size": 4.0}).provenance["steps"] == 2
+
+
+def test_an_unknown_family_and_an_unknown_device_to_predict(trained):
+    with refused("no model family 'gam'"):
+        api.train("gam", picture())
+    for options in ({"device": "tpu"}, {"precision": "float8"}, {"strength": 2}, {"strength": math.nan}):
+        with refused("."):
+            api.denoise(picture(), trained, **options)
+
+
+def test_files_that_are_no_models(trained, tmp_path):
+    good = trained.save(tmp_path / "good").read_bytes()
+    path = tmp_path / "bad.safetensors"
+    for content in (b"", b"junk", bytes(5000), good[:50], good[: len(good) // 2], good[:-1]):
+        path.write_bytes(content)
+        with refused("damaged"):
+            api.load_model(path)
+        assert path.read_bytes() == content
+    path.write_bytes(good.replace(b'\\"format\\": 1', b'\\"format\\": 9', 1))
+    with refused("newer napari-recon"):
+        api.load_model(path)
+    with refused("no model"):
+        api.load_model(tmp_path)
+
+
+def test_a_network_with_infinite_weights_gives_no_image(trained):
+    broken = TrainedModel(
+        trained.family, trained.config, {k: v * math.inf for k, v in trained.weights.items()}, trained.normalization
+    )
+    with refused("not finite"):
+        api.denoise(picture(), broken)
+
+
+@contextmanager
+def full_disk(limit):
+    """No file may grow beyond `limit` bytes: writing fails as it does on a full disk."""
+    resource = pytest.importorskip("resource", reason="this system sets no limit to files")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 5000])
+def test_a_full_disk_leaves_the_old_model_and_nothing_else(trained, tmp_path, limit):
+    path = trained.save(tmp_path / "model")
+    before = path.read_bytes()
+    with full_disk(limit), refused("disk is full|could not be written"):
+        trained.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_a_full_disk_under_the_commands(trained, tmp_path, capsys):
+    api.write_image(tmp_path / "noisy.tif", picture((200, 200)))
+    model = trained.save(tmp_path / "model")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for name in ("new.tif", "new.ome.tif"):
+        with full_disk(4000), pytest.raises(SystemExit) as done:
+            cli.main(["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / name), "--model", str(model)])
+        assert done.value.code == 1
+        assert "space" in capsys.readouterr().err
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are protected otherwise there")
+def test_a_place_that_cannot_be_written(trained, tmp_path):
+    (tmp_path / "file").write_bytes(b"kept")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("file/model", "folder", "a" * 300):
+        with refused("."):
+            trained.save(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.safetensors"]
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+def test_training_does_not_change_what_it_learns_from(tiny):
+    for dtype in (np.uint8, np.int32, np.float16, np.float32, np.float64):
+        noisy, target = picture(dtype=dtype), picture(dtype=dtype)
+        noisy.flags.writeable = target.flags.writeable = False
+        model = api.train("autoencoder", noisy, target, **tiny)
+        api.denoise(noisy, model)
