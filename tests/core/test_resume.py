@@ -174,14 +174,42 @@ def test_ctrl_c_keeps_the_model_and_the_state(folder):
     assert (folder / "model.resume").exists()
 
 
+IN_TWO_PROCESSES = """
+import os
+from napari_recon import api, cli
+from napari_recon.progress import CancelToken
+
+first = os.environ["RANK"] == "0"
+noisy = api.read_image("noisy.tif")
+options = dict(steps=12, features=4, depth=1, patch_size=16, batch_size=4, precision="float32", devices=2)
+whole = api.train("autoencoder", noisy, **options)
+
+token = CancelToken()
+stop = lambda event: token.cancel() if first else None  # a stop button has but one process
+part = api.train("autoencoder", noisy, checkpoint="run.resume", on_progress=stop, cancel=token, **options)
+done = api.train("autoencoder", noisy, checkpoint="run.resume", resume=True, **options)
+assert part.stopped and part.provenance["steps"] < 12, part.provenance["steps"]
+assert done.hash == whole.hash
+
+timed = api.train("autoencoder", noisy, checkpoint="run.resume", autosave_seconds=1, minutes=0.02,
+                  **{k: v for k, v in options.items() if k != "steps"})
+with open(f"hashes{os.environ['RANK']}", "w") as file:
+    file.write(f"{whole.hash} {timed.hash} {timed.provenance['steps']}")
+cli.main("train autoencoder noisy.tif --out model --steps 6 --devices 2 FLAGS".split())
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
-def test_two_processes_write_one_model_and_one_answer(folder):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = f"-m napari_recon train autoencoder noisy.tif --out model --steps 6 --devices 2 {FLAGS}".split()
-    done = subprocess.run([*launcher, *command], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+def test_two_processes_train_one_model_and_answer_once(folder):
+    """They resume exactly, stop together, hold the same weights also on a budget in minutes, and write once."""
+    (folder / "script.py").write_text(IN_TWO_PROCESSES.replace("FLAGS", FLAGS))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py"]
+    done = subprocess.run(launcher, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["provenance"]["steps"] == 6
-    assert sorted(os.listdir(folder)) == ["model.safetensors", "noisy.tif"]
+    assert (folder / "hashes0").read_text() == (folder / "hashes1").read_text()
+    assert sorted(p.name for p in folder.glob("*.safetensors")) == ["model.safetensors"]
+    assert not list(folder.glob("*.resume"))
     model = api.load_model(folder / "model.safetensors")
     assert np.isfinite(api.denoise(np.ones((48, 48), np.float32), model)).all()
 

@@ -116,6 +116,7 @@ def fit(
     run.finish()
     if state_path is not None and fabric.is_global_zero and not stopped:
         state_path.unlink(missing_ok=True)
+    fabric.barrier()  # the state is in its place, or gone, for every process
     return FitResult(run.weights_to_keep(), run.history, stopped, run.precision)
 
 
@@ -334,7 +335,8 @@ class _Run:
                 f"The interrupted training ran in {len(state['rngs'])} processes, not {self.fabric.world_size}.",
                 "Resume it with as many.",
             )
-        self.rng.set_state(state["rngs"][self.fabric.global_rank])
+        # A copy, as set_state reads a row of a table from the table's start.
+        self.rng.set_state(state["rngs"][self.fabric.global_rank].clone())
         self.history = History(**state["history"])
         self._recent = list(state["recent"])
 
