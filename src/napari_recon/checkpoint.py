@@ -71,14 +71,16 @@ class TrainedModel:
     def network(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the network with its weights, in evaluation mode; kept for the next call."""
         if self._network is None:
-            network = get_family(self.family).build(self.config)
-            try:
-                network.load_state_dict({k: v.float() for k, v in self.weights.items()})
-            except RuntimeError as error:
+            build = get_family(self.family).build
+            with torch.device("meta"):  # compare before anything is allocated: a damaged file may describe a giant
+                expected = {k: v.shape for k, v in build(self.config).state_dict().items()}
+            if expected != {k: v.shape for k, v in self.weights.items()}:
                 raise ReconError(
                     f"The weights of {self.name or 'this model'} do not fit its network.",
                     "The file was altered or is damaged: get it again.",
-                ) from error
+                )
+            network = build(self.config)
+            network.load_state_dict({k: v.float() for k, v in self.weights.items()})
             self._network = channels_last(network.eval().requires_grad_(False))
         return self._network.to(device)
 
@@ -137,7 +139,8 @@ class TrainedModel:
         try:
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get(KEY)
-                weights = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
+                # Copies, for the tensors themselves lie in the file: cutting it would end this program.
+                weights = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, OSError) as error:
             raise ReconError(f"{path} is damaged or is not a model file.", "Get or train it again.") from error
         if text is None:
@@ -161,5 +164,5 @@ class TrainedModel:
                 provenance=dict(values["provenance"]),
                 name=str(values["name"]) or path.stem,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ReconError(f"The description inside {path} is damaged.", "Get or train it again.") from error

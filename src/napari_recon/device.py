@@ -127,7 +127,13 @@ def _bfloat16_is_faster(device: str) -> bool:
 
 
 def free_memory(device: torch.device | str) -> int:
-    """Bytes that a job may still use on a device."""
+    """Bytes that a job may still use on a device; NAPARI_RECON_MEMORY_GB limits it on a CPU.
+
+    Raises
+    ------
+    ReconError
+        When that variable holds no positive number.
+    """
     name = str(device)
     if name.startswith("cuda"):
         import torch
@@ -137,7 +143,18 @@ def free_memory(device: torch.device | str) -> int:
 
     available = int(psutil.virtual_memory().available)
     limit = os.environ.get("NAPARI_RECON_MEMORY_GB")
-    return min(available, int(float(limit) * 2**30)) if limit else available
+    if not limit:
+        return available
+    try:
+        count = float(limit) * 2**30
+    except ValueError:
+        count = float("nan")
+    if not count > 0:
+        raise ReconError(
+            f"The environment variable NAPARI_RECON_MEMORY_GB is {limit!r}, which is no amount of memory.",
+            "Set it to a number of gigabytes such as 8, or remove it.",
+        )
+    return int(min(available, count))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -48,14 +48,16 @@ def models_folder() -> Path:
 
 def list_models() -> list[ModelInfo]:
     """List shipped models, then the user's, the newest first; files that are not models are left out."""
-    saved = sorted(models_folder().glob("*.safetensors"), key=lambda p: -p.stat().st_mtime)
+    # is_file() leaves out links to files that are gone, which have no time.
+    saved = [p for p in models_folder().glob("*.safetensors") if p.is_file()]
+    saved.sort(key=lambda p: -p.stat().st_mtime)
     found = []
     for path in [*sorted(SHIPPED.glob("*.safetensors")), *saved]:
         description = read_description(path)
         if description is not None:
-            created = str(description.get("provenance", {}).get("created", ""))
-            name = path.stem
-            found.append(ModelInfo(name, str(description["family"]), path, path.parent == SHIPPED, created))
+            provenance = description.get("provenance")
+            created = str(provenance.get("created") or "") if isinstance(provenance, dict) else ""
+            found.append(ModelInfo(path.stem, description["family"], path, path.parent == SHIPPED, created))
     return found
 
 
@@ -87,6 +89,6 @@ def read_description(path: Path) -> dict[str, Any] | None:
                 return None
             text = json.loads(file.read(length))["__metadata__"][KEY]
         description = json.loads(text)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return description if isinstance(description, dict) and "family" in description else None
+    return description if isinstance(description, dict) and isinstance(description.get("family"), str) else None
