@@ -18,7 +18,7 @@ from torch import nn
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.config import Config, split_options
-from napari_recon.data.noise_estimate import estimate_noise
+from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.noise_report import NoiseReport, diagnose
 from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device, is_out_of_memory
@@ -190,6 +190,7 @@ def denoise(
     *,
     axes: str | None = None,
     strength: float = 1.0,
+    noise: Sequence[NoiseEstimate] | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     keep_dtype: bool = False,
@@ -211,6 +212,9 @@ def denoise(
         Axes of an array that does not know its own, such as ``"ZYX"``.
     strength : float
         0 to 1.5; 1 removes the noise that was measured.
+    noise : sequence of NoiseEstimate, optional
+        Noise of each channel for the universal model, as `measure_noise` found it in a larger image; measured on this
+        image when left out.
     tile_size, tile_overlap : int, optional
         Chosen from the free memory and the network when left out.
     keep_dtype : bool
@@ -247,6 +251,7 @@ def denoise(
         loaded,
         source,
         strength=strength,
+        noise=noise,
         tile_size=tile_size,
         tile_overlap=tile_overlap,
         device=device,

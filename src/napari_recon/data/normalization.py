@@ -1,5 +1,6 @@
 """Intensities to the range a network works in, and back: measured once per channel, kept in the model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class Normalization:
 
     def inverse(self, batch: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return normalised pixels of one channel to their original units, as float32."""
-        values = batch.astype(np.float64) * self.std[channel] + self.mean[channel]
+        values: NDArray[np.floating] = batch.astype(np.float64) * self.std[channel] + self.mean[channel]
         if self.noise:
             estimate = self.noise[channel]
             values = unstabilise(values, estimate.gain, estimate.intercept)
@@ -74,7 +75,13 @@ class Normalization:
         return cls(mean, std, noise)
 
 
-def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False) -> Normalization:
+def measure(
+    batches: list[Batch],
+    *,
+    stabilised: bool,
+    unit_noise: bool = False,
+    noise: Sequence[NoiseEstimate] | None = None,
+) -> Normalization:
     """Measure the normalisation of a data set.
 
     Parameters
@@ -85,6 +92,8 @@ def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False)
         Whether to estimate the noise and stabilise its variance first.
     unit_noise : bool
         Keep the noise at a standard deviation of one, instead of the image.
+    noise : sequence of NoiseEstimate, optional
+        Known noise of each channel, such as that of the image from which `batches` are cut.
 
     Raises
     ------
@@ -105,7 +114,7 @@ def measure(batches: list[Batch], *, stabilised: bool, unit_noise: bool = False)
                 "Multiply the image by a large number first.",
             )
         if stabilised:
-            estimate = estimate_noise([b[:, channel] for b in batches])
+            estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches])
             noises.append(estimate)
             values = stabilise(values, estimate.gain, estimate.intercept)
         std = float(values.std())

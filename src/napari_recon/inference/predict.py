@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from napari_recon.axes import from_batch, to_batch
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from napari_recon.errors import ReconError
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 1500  # of working memory, measured on the largest network shipped
 SMALLEST_TILE = 64
+NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing
 EVERY = (slice(None), slice(None))  # sample and channel
 
 
@@ -54,7 +57,7 @@ def predict(
     image: Image,
     *,
     strength: float = 1.0,
-    normalization: Normalization | None = None,
+    noise: Sequence[NoiseEstimate] | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     device: str = "auto",
@@ -72,8 +75,8 @@ def predict(
         Any axes; samples and, unless the model takes several, channels are done one by one.
     strength : float
         0 returns the input, 1 the model's answer; above 1 a noise-aware model is told of more noise.
-    normalization : Normalization, optional
-        Use this one instead of the model's, or of one measured here.
+    noise : sequence of NoiseEstimate, optional
+        Noise of each channel, for a model that would else measure it here.
     tile_size : int, optional
         Side of a tile; chosen from the free memory when left out.
     tile_overlap : int, optional
@@ -92,7 +95,7 @@ def predict(
     Cancelled
         When `cancel` asked to stop.
     """
-    runner = _Runner(model, image, strength, normalization, tile_size, tile_overlap, device, precision)
+    runner = _Runner(model, image, strength, noise, tile_size, tile_overlap, device, precision)
     return runner.run(Reporter(on_progress, model.spec.task), cancel or CancelToken())
 
 
@@ -104,7 +107,7 @@ class _Runner:
         model: TrainedModel,
         image: Image,
         strength: float,
-        normalization: Normalization | None,
+        noise: Sequence[NoiseEstimate] | None,
         tile_size: int | None,
         tile_overlap: int | None,
         device: str,
@@ -113,7 +116,8 @@ class _Runner:
         spec = model.spec
         self.model, self.image, self.spec, self.strength = model, image, spec, strength
         self.batch = to_batch(image.array, image.axes, spec.axes)
-        self.normalization = self._check(normalization)
+        self.notes: list[str] = []
+        self.normalization = self._check(noise)
         self.device, self.precision = choose_device(device), precision
         self.dtype = choose_precision(self.device, precision)
         self.shape = tuple(int(n) for n in self.batch.shape[2:])
@@ -123,9 +127,8 @@ class _Runner:
         self.halo = spec.receptive_field if tile_overlap is None else tile_overlap
         self.wanted_tile = tile_size
         self.tile = self._choose_tile()
-        self.notes: list[str] = []
 
-    def _check(self, normalization: Normalization | None) -> Normalization:
+    def _check(self, noise: Sequence[NoiseEstimate] | None) -> Normalization:
         """Find the normalisation; raise when the model cannot take this image."""
         channels = int(self.batch.shape[1])
         spec = self.spec
@@ -134,9 +137,11 @@ class _Runner:
                 f"The model takes {spec.channels} channels together; the image has {channels}.",
                 "Choose the same channels as in training, or check the axes.",
             )
-        found = normalization or self.model.normalization
+        found = self.model.normalization
         if found is None:
-            return measure([self.batch], stabilised=True, unit_noise=True)
+            found = measure([self.batch], stabilised=True, unit_noise=True, noise=noise)
+            if all(n.snr > NOISELESS for n in found.noise):
+                self.notes.append("hardly any noise was found: the result is nearly the input")
         if found.channels != channels:
             raise ReconError(
                 f"The model was trained on {found.channels} channel(s); the image has {channels}.",
