@@ -142,6 +142,13 @@ def test_estimate_appears_before_training(panel, qtbot):
     qtbot.waitUntil(lambda: "GB" in panel.estimate.text(), timeout=PATIENCE)
 
 
+def test_starts_from_the_universal_model_unless_told_otherwise(panel):
+    assert panel.request().options["start_from"] == "auto"
+    panel.form.start_from.combo.setCurrentIndex(1)
+    assert panel.request().options["start_from"] is None
+    assert "start_from=None" in panel.request().as_python()
+
+
 def test_device_is_named(panel, qtbot):
     qtbot.waitUntil(lambda: bool(session().devices), timeout=PATIENCE)
     assert panel.form.device.device() == session().devices[0].name

@@ -37,6 +37,7 @@ class ModelChooser(QWidget):
         self.combo = narrow(QComboBox())
         self.button = QToolButton()
         self.button.setText("...")
+        self.button.setFixedWidth(22)
         self.button.setToolTip("Open a model file (.safetensors) that is not in the list.")
         self.button.clicked.connect(self._ask_for_file)
         layout = QHBoxLayout(self)
@@ -90,7 +91,7 @@ class ModelChooser(QWidget):
         saved = [(i.name, i.path) for i in fitting if not i.shipped and i.path not in fresh]
         opened = [(p.stem, p) for p in self._opened]
         entries = [*self._first, *sitting, *shipped, *saved, *opened]
-        chosen = self.reference()
+        chosen = self.reference() if self.combo.count() else object()  # None can be an entry's value
         self.combo.blockSignals(True)
         self.combo.clear()
         for text, reference in entries:
