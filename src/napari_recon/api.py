@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
-from napari_recon.config import Config, split_options
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.noise_report import NoiseReport, diagnose
 from napari_recon.data.normalization import Normalization
-from napari_recon.device import choose_device, is_out_of_memory
+from napari_recon.device import choose_device
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image, as_image
+from napari_recon.inference.pixel_type import cast
 from napari_recon.inference.predict import predict
 from napari_recon.io import read_image, write_image
 from napari_recon.library import find_model, list_models, models_folder
 from napari_recon.models import get_family
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 from napari_recon.quality.metrics import evaluate
-from napari_recon.training.config import TrainConfig, train_config
 from napari_recon.training.data import prepare
 from napari_recon.training.estimate import estimate
-from napari_recon.training.loop import FitResult, fit
+from napari_recon.training.loop import fit
 from napari_recon.training.processes import launch
+from napari_recon.training.setup import best_start, configs, enough_memory, first_step, provenance
 from napari_recon.training.state import load_state
-from napari_recon.training.steps import STEPS, Step
 
 __all__ = [
     "denoise",
@@ -53,7 +48,6 @@ __all__ = [
 
 Model = TrainedModel | str | Path
 
-FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that starts from another
 ADAPTATION_MINUTES = 1 / 3
 
 
@@ -136,15 +130,15 @@ def train(
     images = _as_images(image, axes)
     targets = _as_images(target, axes) if target is not None else None
     if start_from == "auto":
-        start_from = _best_start(family, targets, options)
+        start_from = best_start(family, targets is not None, options)
     origin = load_model(start_from) if start_from is not None else None
-    config, training = _configs(members.config, origin, preset, options)
-    step = _step(family, config, origin, training.seed, targets is not None)
+    config, training = configs(members.config, origin, preset, options)
+    step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
     path = Path(checkpoint) if checkpoint is not None else None
     state = _interrupted(path) if resume else None
     fabric = launch(training, choose_device(device), state["precision"] if state else None)
-    with _enough_memory(training, fabric.device):
+    with enough_memory(training, fabric.device):
         sampler, normalization = prepare(
             images,
             targets,
@@ -168,17 +162,18 @@ def train(
             fabric,
             state_path=path,
             state=state,
+            data=json.dumps(normalization.to_json()),
             preview=picture,
             on_progress=on_progress,
             cancel=cancel,
         )
-    provenance = _provenance(images, targets, training, result, origin, str(fabric.device))
+    origins = provenance(images, targets, training, result, origin, str(fabric.device))
     return TrainedModel(
         family=family,
         config=config,
         weights=result.weights,
         normalization=normalization,
-        provenance=provenance | {"missing_pixels": missing},
+        provenance=origins | {"missing_pixels": missing},
         name=f"{images[0].name or 'image'} {family}",
         stopped=result.stopped,
     )
@@ -262,7 +257,7 @@ def denoise(
     pixels: Any = done.array
     notes = list(done.notes)
     if keep_dtype:
-        pixels, note = _cast(pixels, source.dtype)
+        pixels, note = cast(pixels, source.dtype)
         notes += [note] if note else []
     record = {
         "verb": "denoise",
@@ -332,7 +327,13 @@ def _adapt(
 
 
 def training_estimate(
-    family: str, image: Any, *, axes: str | None = None, preset: str = "fast", **options: Any
+    family: str,
+    image: Any,
+    *,
+    axes: str | None = None,
+    preset: str = "fast",
+    start_from: Model | None = "auto",
+    **options: Any,
 ) -> dict[str, float]:
     """Estimate what a training will take before it starts; takes the arguments of `train`.
 
@@ -342,24 +343,13 @@ def training_estimate(
         ``seconds`` and ``memory_bytes``, see `napari_recon.training.estimate`.
     """
     members = get_family(family)
-    config, training = _configs(members.config, None, preset, options)
+    if start_from == "auto":
+        start_from = best_start(family, False, options)
+    origin = load_model(start_from) if start_from is not None else None
+    config, training = configs(members.config, origin, preset, options)
     images = _as_images(image, axes)
     features = getattr(config, "features", 32)
     return estimate(members.build(config), features, members.spec(config), training, images)
-
-
-@contextmanager
-def _enough_memory(training: TrainConfig, device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = f"{training.batch_size} patches of {training.patch_size} pixels"
-        raise ReconError(
-            f"There is not enough memory on {device} to train on {size} at once.",
-            "Use a smaller batch_size, patch_size or features, or a crop of the image.",
-        ) from error
 
 
 def _interrupted(path: Path | None) -> dict[str, Any]:
@@ -376,50 +366,6 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     return images
 
 
-def _best_start(family: str, targets: list[Image] | None, options: dict[str, Any]) -> str | None:
-    """The universal denoiser, where its network is what would be trained."""
-    chosen = {name for name, value in options.items() if value is not None}
-    own = {o.name for o in get_family(family).config.options()} - {"loss", "mask_fraction", "mask_axis", "mask_length"}
-    if family != "autoencoder" or targets is not None or chosen & own:
-        return None
-    return "universal" if any(m.name == "universal" for m in list_models()) else None
-
-
-def _configs(
-    kind: type[Config], origin: TrainedModel | None, preset: str, options: dict[str, Any]
-) -> tuple[Any, TrainConfig]:
-    """Family config and training config: the origin's or the defaults, changed by the options."""
-    given = {k: v for k, v in options.items() if v is not None}
-    training_names = {o.name for o in TrainConfig.options()}
-    if origin is not None:
-        given.setdefault("learning_rate", FINE_TUNING_RATE)
-    training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
-    base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
-    changed, changed_training = split_options(given, base, training)
-    return changed, cast(TrainConfig, changed_training)
-
-
-def _step(family: str, config: Any, origin: TrainedModel | None, seed: int, has_target: bool) -> Step:
-    """The family's training step around a network with its first weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = get_family(family).build(config)
-    if origin is not None:
-        if origin.family != family:
-            raise ReconError(
-                f"{origin.name} is of the family {origin.family}, not {family}.",
-                "Start from a model of the same family.",
-            )
-        try:
-            network.load_state_dict({k: v.float() for k, v in origin.weights.items()})
-        except RuntimeError as error:
-            raise ReconError(
-                f"The network of {origin.name} differs from the one asked for.",
-                "Leave out the options that change the network, or start from nothing.",
-            ) from error
-    return STEPS[family](config, network, has_target)
-
-
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
     """A function that denoises the region with the network of the moment."""
 
@@ -428,55 +374,3 @@ def _previewer(family: str, config: Any, normalization: Normalization, region: I
         return predict(model, region, device=device, precision="float32").array
 
     return show
-
-
-def _provenance(
-    images: list[Image],
-    targets: list[Image] | None,
-    training: TrainConfig,
-    result: FitResult,
-    origin: TrainedModel | None,
-    device: str,
-) -> dict[str, Any]:
-    history = result.history
-    digest = hashlib.sha256()
-    for i in images:
-        digest.update(repr((i.axes, i.shape, str(i.dtype))).encode())
-        digest.update(np.ascontiguousarray(i.array).data)
-    return {
-        "created": datetime.datetime.now().isoformat(timespec="seconds"),
-        "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],
-        "data_hash": digest.hexdigest()[:16],
-        "targets": targets is not None,
-        "started_from": {"name": origin.name, "hash": origin.hash} if origin else None,
-        "training": dataclasses.asdict(training),
-        "device": device,
-        "precision": result.precision,
-        "steps": history.step,
-        "seconds": round(history.seconds, 1),
-        "skipped_steps": history.skipped,
-        "stopped": result.stopped,
-        "best_step": history.best_step,
-        "train_loss": history.train,
-        "validation_loss": history.validation,
-        "versions": {"napari-recon": version("napari-recon"), "torch": str(torch.__version__)},
-    }
-
-
-def _cast(pixels: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], str]:
-    """Round to an integer type within its range, or convert to a floating one; tell what was clipped."""
-    if dtype.kind == "f":
-        largest = np.finfo(dtype).max
-        outside = (np.abs(pixels) > float(largest)) & np.isfinite(pixels)
-        clipped = np.where(outside, np.copysign(largest, pixels), pixels).astype(dtype)
-        return clipped, _clipping_note(float(outside.mean()), dtype)
-    info = np.iinfo(dtype)
-    share = float(((pixels < info.min - 0.5) | (pixels > info.max + 0.5)).mean())
-    # float32 cannot hold the largest 32-bit integer: one step below it is the largest that converts safely.
-    top = info.max if float(np.float32(info.max)) <= info.max else np.nextafter(np.float32(info.max), np.float32(0))
-    rounded = np.clip(np.nan_to_num(np.rint(pixels)), info.min, top).astype(dtype)
-    return rounded, _clipping_note(share, dtype)
-
-
-def _clipping_note(share: float, dtype: np.dtype[Any]) -> str:
-    return f"{share:.2%} of the pixels were clipped to the range of {dtype}" if share else ""

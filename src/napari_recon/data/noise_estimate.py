@@ -103,7 +103,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 24_000) -> 
     fitted = np.maximum(gain * x + intercept, y.min() * 0.1 + 1e-30)
     spread = float(np.average(np.abs(y / fitted - 1) < 0.25, weights=count))
     # Never less than rounding: a noiseless image must not be divided by zero.
-    floor = max((high - low) ** 2 * 1e-10, (1e-6 * max(abs(low), abs(high))) ** 2)
+    floor = max((high - low) ** 2 * 1e-10, (1e-6 * max(abs(low), abs(high))) ** 2, float(np.finfo(np.float32).tiny))
     if all(np.issubdtype(s.dtype, np.integer) for s in stacks):
         floor = max(floor, 1 / 12)
     offset = float(x.min())
@@ -296,7 +296,14 @@ def _fit_line(x: FloatArray, y: FloatArray, count: FloatArray) -> tuple[float, f
     gain, intercept = min(lines, key=misfit)
     fitted = np.maximum(gain * x + intercept, floor)
     near = np.abs(np.log(np.maximum(y, floor) / fitted)) < 0.35
-    return _least_squares(x[near], y[near], weight[near] / fitted[near]) if gain > 0 else (gain, intercept)
+    if gain > 0:
+        gain, intercept = _least_squares(x[near], y[near], weight[near] / fitted[near])
+    if gain > 0 and gain * x[0] + intercept < 0.7 * y[0]:
+        # A line too steep for the darkest group, which is the surest: turn it about that group.
+        slopes = (y[1:] - y[0]) / (x[1:] - x[0])
+        gain = max(float(np.average(slopes, weights=weight[1:])), 0.0)
+        intercept = float(y[0] - gain * x[0])
+    return gain, intercept
 
 
 def _least_squares(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, float]:

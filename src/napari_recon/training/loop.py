@@ -68,6 +68,7 @@ def fit(
     *,
     state_path: Path | None = None,
     state: dict[str, Any] | None = None,
+    data: str = "",
     preview: Callable[[nn.Module], Any] | None = None,
     on_progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
@@ -88,6 +89,8 @@ def fit(
         Where to save the state of the run every ``config.autosave_seconds``, and at the end of a stopped run.
     state : dict, optional
         Go on from this one, of an interrupted run with the same options.
+    data : str
+        Describes the training data; a state of other data is refused.
     preview : callable, optional
         Makes a picture with the averaged network, for the progress events.
 
@@ -101,7 +104,7 @@ def fit(
     ReconError
         When training diverges, or `state` is of another run.
     """
-    run = _Run(step, sampler, config, fabric, preview, on_progress)
+    run = _Run(step, sampler, config, fabric, data, preview, on_progress)
     if state is not None:
         run.restore(state)
     while True:
@@ -141,11 +144,13 @@ class _Run:
         sampler: PatchSampler,
         config: TrainConfig,
         fabric: Fabric,
+        data: str,
         preview: Callable[[nn.Module], Any] | None,
         on_progress: ProgressCallback | None,
     ) -> None:
         self.config, self.sampler, self.step, self.fabric = config, sampler, step, fabric
         first = fabric.is_global_zero
+        self.data = data
         self.preview = preview if first else None
         self._reporter = Reporter(on_progress if first else None, "train")
         self.precision = str(fabric.strategy.precision.precision)
@@ -311,6 +316,7 @@ class _Run:
             "history": history,
             "recent": self._recent,
             "precision": self.precision,
+            "data": self.data,
         }
         try:
             save_state(path, state)
@@ -320,6 +326,10 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `save` wrote."""
+        if state.get("data") != self.data:
+            raise ReconError(
+                "The interrupted training learned from other images.", "Resume with the same images, or start anew."
+            )
         try:
             for name, player in self.step.players.items():
                 player.load_state_dict(state["players"][name])

@@ -1,0 +1,120 @@
+"""What stands before and after a training: which network it starts from, and what is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.config import Config, split_options
+from napari_recon.device import is_out_of_memory
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.library import list_models
+from napari_recon.models import get_family
+from napari_recon.training.config import TrainConfig, train_config
+from napari_recon.training.loop import FitResult
+from napari_recon.training.steps import STEPS, Step
+
+FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that starts from another
+
+
+def best_start(family: str, has_target: bool, options: dict[str, Any]) -> str | None:
+    """Name of the model that a training starts from when the user leaves it open: the universal denoiser or none."""
+    chosen = {name for name, value in options.items() if value is not None}
+    own = {o.name for o in get_family(family).config.options()} - {"loss", "mask_fraction", "mask_axis", "mask_length"}
+    if family != "autoencoder" or has_target or chosen & own:
+        return None
+    return "universal" if any(m.name == "universal" for m in list_models()) else None
+
+
+def configs(
+    kind: type[Config], origin: TrainedModel | None, preset: str, options: dict[str, Any]
+) -> tuple[Any, TrainConfig]:
+    """Family config and training config: the origin's or the defaults, changed by the options."""
+    given = {k: v for k, v in options.items() if v is not None}
+    training_names = {o.name for o in TrainConfig.options()}
+    if origin is not None:
+        given.setdefault("learning_rate", FINE_TUNING_RATE)
+    training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
+    base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
+    changed, changed_training = split_options(given, base, training)
+    return changed, cast(TrainConfig, changed_training)
+
+
+def first_step(family: str, config: Any, origin: TrainedModel | None, seed: int, has_target: bool) -> Step:
+    """The family's training step around a network with its first weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = get_family(family).build(config)
+    if origin is not None:
+        if origin.family != family:
+            raise ReconError(
+                f"{origin.name} is of the family {origin.family}, not {family}.",
+                "Start from a model of the same family.",
+            )
+        try:
+            network.load_state_dict({k: v.float() for k, v in origin.weights.items()})
+        except RuntimeError as error:
+            raise ReconError(
+                f"The network of {origin.name} differs from the one asked for.",
+                "Leave out the options that change the network, or start from nothing.",
+            ) from error
+    return STEPS[family](config, network, has_target)
+
+
+@contextmanager
+def enough_memory(training: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Turn running out of memory into an error that says what to reduce."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f"{training.batch_size} patches of {training.patch_size} pixels"
+        raise ReconError(
+            f"There is not enough memory on {device} to train on {size} at once.",
+            "Use a smaller batch_size, patch_size or features, or a crop of the image.",
+        ) from error
+
+
+def provenance(
+    images: list[Image],
+    targets: list[Image] | None,
+    training: TrainConfig,
+    result: FitResult,
+    origin: TrainedModel | None,
+    device: str,
+) -> dict[str, Any]:
+    """Where a model came from, as JSON types."""
+    history = result.history
+    digest = hashlib.sha256()
+    for i in images:
+        digest.update(repr((i.axes, i.shape, str(i.dtype))).encode())
+        digest.update(np.ascontiguousarray(i.array).data)
+    return {
+        "created": datetime.datetime.now().isoformat(timespec="seconds"),
+        "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],
+        "data_hash": digest.hexdigest()[:16],
+        "targets": targets is not None,
+        "started_from": {"name": origin.name, "hash": origin.hash} if origin else None,
+        "training": dataclasses.asdict(training),
+        "device": device,
+        "precision": result.precision,
+        "steps": history.step,
+        "seconds": round(history.seconds, 1),
+        "skipped_steps": history.skipped,
+        "stopped": result.stopped,
+        "best_step": history.best_step,
+        "train_loss": history.train,
+        "validation_loss": history.validation,
+        "versions": {"napari-recon": version("napari-recon"), "torch": str(torch.__version__)},
+    }

@@ -1,0 +1,129 @@
+"""The noise of an image is found from the image alone, whatever is on it."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
+from napari_recon.data.phantoms import PHANTOMS
+
+TOLERANCE = 0.3
+
+
+def _scene(kind, seed=0, size=256):
+    return PHANTOMS[kind]((size, size), np.random.default_rng(seed)).astype(np.float64)
+
+
+def _take(scene, rng, gain, offset, read_noise, photons=200):
+    return rng.poisson(scene * photons) * gain + offset + rng.normal(0, 1, scene.shape) * read_noise
+
+
+@pytest.mark.parametrize("kind", ["dead_leaves", "puncta", "membranes", "nuclei", "filaments"])
+@pytest.mark.parametrize(("gain", "offset", "read_noise"), [(1.0, 0.0, 2.0), (3.0, 100.0, 6.0), (0.02, 0.1, 0.04)])
+def test_noise_of_a_camera_is_found_at_dark_and_bright_levels(kind, gain, offset, read_noise):
+    rng = np.random.default_rng(1)
+    scene = _scene(kind, seed=2)
+    image = _take(scene, rng, gain, offset, read_noise)
+    found = estimate_noise([image[None]])
+    for share in (0.1, 0.5, 0.9):
+        level = float(np.quantile(scene, share)) * 200 * gain
+        true = np.sqrt(gain * level + read_noise**2)
+        assert np.sqrt(found.variance(level + offset)) == pytest.approx(true, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("kind", ["dead_leaves", "nuclei", "membranes"])
+def test_gaussian_noise_is_found(kind, sigma):
+    scene = _scene(kind, seed=3)
+    image = scene + np.random.default_rng(0).normal(0, sigma, scene.shape)
+    found = estimate_noise([image[None]])
+    assert np.sqrt(found.variance(float(scene.mean()))) == pytest.approx(sigma, rel=TOLERANCE)
+
+
+def test_the_estimate_is_in_the_units_of_the_image():
+    image = _take(_scene("nuclei"), np.random.default_rng(0), 1.0, 0.0, 2.0)
+    one, tenfold = estimate_noise([image[None]]), estimate_noise([10 * image[None] + 50])
+    assert tenfold.gain == pytest.approx(10 * one.gain, rel=0.02)
+    assert tenfold.read_noise == pytest.approx(10 * one.read_noise, rel=0.02)
+    assert tenfold.offset == pytest.approx(10 * one.offset + 50, abs=1)
+    assert tenfold.snr == pytest.approx(one.snr, rel=0.02)
+
+
+def test_correlated_noise_is_told_from_white_noise():
+    scene, rng = 100 * gaussian_filter(_scene("nuclei"), 2), np.random.default_rng(0)
+    white = rng.normal(0, 5, scene.shape)
+    assert max(estimate_noise([(scene + white)[None]]).correlation) < 0.08
+    along_x = gaussian_filter(rng.normal(0, 5, scene.shape), (0, 0.8))
+    along_x *= 5 / along_x.std()
+    found = estimate_noise([(scene + along_x)[None]])
+    assert found.correlation[1] > 0.4
+    assert found.correlation[0] < 0.15
+    assert np.sqrt(found.variance(10.0)) == pytest.approx(5, rel=0.4)
+
+
+def test_saturated_and_clipped_pixels_are_counted_and_do_not_hide_the_noise():
+    scene = _scene("dead_leaves", seed=4)
+    image = scene * 200 + np.random.default_rng(0).normal(0, 10, scene.shape)
+    cut = np.clip(image, 30, 170)
+    found = estimate_noise([cut[None]])
+    assert found.saturated == pytest.approx((cut == 170).mean(), rel=0.3)
+    assert found.clipped == pytest.approx((cut == 30).mean(), rel=0.3)
+    assert np.sqrt(found.variance(100.0)) == pytest.approx(10, rel=0.4)
+    free = estimate_noise([image[None]])
+    assert (free.saturated, free.clipped) == (0, 0)
+
+
+def test_cleaner_images_have_a_higher_signal_to_noise_ratio():
+    scene, rng = _scene("membranes"), np.random.default_rng(0)
+    ratios = [estimate_noise([(scene + rng.normal(0, s, scene.shape))[None]]).snr for s in (0.02, 0.1, 0.5)]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] == pytest.approx(scene.std() / 0.02, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((1, 32, 32)),
+        np.full((1, 32, 32), 0.1),
+        np.linspace(0, 1, 1024).reshape(1, 32, 32),
+        np.zeros((1, 1, 1)),
+        np.eye(5)[None],
+        np.full((1, 16, 16), np.nan),
+        np.full((1, 16, 16), 1e30),
+        np.arange(256, dtype=np.uint8).reshape(1, 16, 16),
+    ],
+    ids=["black", "constant", "ramp", "one pixel", "tiny", "no number", "huge", "bytes"],
+)
+def test_images_without_measurable_noise_never_divide_by_zero(image):
+    found = estimate_noise([image])
+    assert found.gain >= 0
+    numbers = [found.gain, found.intercept, found.offset, found.read_noise, found.snr, found.confidence]
+    assert np.isfinite(numbers).all()
+    finite = image[np.isfinite(image)]
+    assert finite.size == 0 or found.variance(float(finite.min())) > 0
+
+
+def test_missing_pixels_are_left_out():
+    image = _take(_scene("nuclei"), np.random.default_rng(0), 2.0, 100.0, 5.0)
+    image[::40, ::40] = np.nan
+    image[3:20, 100:120] = np.inf
+    found = estimate_noise([image[None]])
+    assert np.sqrt(found.variance(200.0)) == pytest.approx(np.sqrt(2 * 100 + 25), rel=TOLERANCE)
+
+
+def test_stacks_of_any_shape_and_type_are_taken_together():
+    rng = np.random.default_rng(0)
+    images = [_take(_scene("nuclei", s, 96), rng, 2.0, 100.0, 5.0) for s in range(4)]
+    stack = np.stack(images).reshape(2, 2, 96, 96)
+    as_one = estimate_noise([stack])
+    apart = estimate_noise([i[None].astype(np.float32) for i in images])
+    assert as_one.variance(200.0) == pytest.approx(apart.variance(200.0), rel=0.05)
+
+
+def test_the_estimate_is_the_same_each_time_and_survives_json():
+    image = _take(_scene("nuclei"), np.random.default_rng(0), 2.0, 100.0, 5.0)
+    found = estimate_noise([image[None]])
+    assert found == estimate_noise([image[None]])
+    assert NoiseEstimate.from_json(json.loads(json.dumps(found.to_json()))) == found
