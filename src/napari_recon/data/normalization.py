@@ -98,10 +98,17 @@ def measure(
     Raises
     ------
     ReconError
-        When a channel is constant or has no finite pixel: there is nothing to learn from it.
+        When a channel is constant or has no finite pixel (there is nothing to learn from it), or `noise` is that of
+        another number of channels.
     """
+    channels = batches[0].shape[1]
+    if noise and len(noise) != channels:
+        raise ReconError(
+            f"The noise of {len(noise)} channel(s) is given; the image has {channels}.",
+            "Give that of every channel, or leave it out to have it measured.",
+        )
     means, stds, noises = [], [], []
-    for channel in range(batches[0].shape[1]):
+    for channel in range(channels):
         values = _sample(batches, channel)
         if values.min() == values.max():
             raise ReconError(
