@@ -18,6 +18,7 @@ from scipy.stats import chi2
 
 BLOCK = 16  # side of the blocks that show flatness and correlation
 PATCH = 5  # side of the patches whose principal components show white noise
+CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
 WINDOW = 11  # side of the surroundings by which flat patches are chosen
 FloatArray = NDArray[np.float64]
 
@@ -59,6 +60,13 @@ class NoiseEstimate:
     def variance(self, value: float) -> float:
         """Return the variance of the noise at a pixel value."""
         return self.gain * value + self.intercept
+
+    @property
+    def mask_axis(self) -> str:
+        """Axes along which neighbours share noise: ``"none"``, ``"y"``, ``"x"`` or ``"both"``."""
+        least = max(CORRELATED, 0.3 * max(self.correlation))  # less than that is the other direction seen askew
+        axes = [axis for axis, r in zip("yx", self.correlation, strict=True) if r > least]
+        return {0: "none", 1: "".join(axes), 2: "both"}[len(axes)]
 
     def to_json(self) -> dict[str, Any]:
         """Return as JSON types."""
@@ -197,8 +205,8 @@ def _correlation_of(flat: FloatArray) -> tuple[float, float]:
     high = (second**2).mean() / 36 / power  # 1 for white noise
     # The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**4 at two.
     high_of_blurred = math.prod((6 - 8 * r + 2 * r**4) / 6 for r in correlation)
-    # Beyond 0.8 it is the shape of smooth things, not noise.
-    if not 0.08 <= max(correlation) <= 0.8 or high > 1.15 * high_of_blurred + 0.06:
+    # Beyond 0.8 in both directions it is the shape of smooth things, not noise.
+    if max(correlation) < 0.08 or min(correlation) > 0.8 or high > 1.15 * high_of_blurred + 0.06:
         return 0.0, 0.0
     return correlation[0], correlation[1]
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from napari_recon.data.noise_estimate import NoiseEstimate
 
-CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
-
 
 @dataclass(frozen=True)
 class NoiseReport:
@@ -45,7 +43,7 @@ class NoiseReport:
     def line(self) -> str:
         """The report in one line."""
         e = self.estimate
-        kind = "correlated" if max(e.correlation) > CORRELATED else "white"
+        kind = "white" if e.mask_axis == "none" else "correlated"
         parts = [f"gain {e.gain:.3g}", f"read noise {e.read_noise:.3g}", f"SNR {e.snr:.1f}", kind]
         if e.saturated:
             parts.append(f"{e.saturated:.1%} saturated")
@@ -58,18 +56,17 @@ def diagnose(estimate: NoiseEstimate, channel: int = 0) -> NoiseReport:
     """Turn a noise estimate into findings and advice."""
     findings = [_strength(estimate), _kind(estimate)]
     along_y, along_x = estimate.correlation
-    options: dict[str, Any] = {"mask_axis": "none"}
+    options: dict[str, Any] = {"mask_axis": estimate.mask_axis}
     advice = "Denoise with the universal model; adapt it, or train from it, when the result is not enough."
-    axes = [name for name, r in (("y", along_y), ("x", along_x)) if r > CORRELATED]
-    if axes:
-        options = {"mask_axis": "both" if len(axes) == 2 else axes[0], "mask_length": 2}
+    if estimate.mask_axis != "none":
+        options["mask_length"] = 2
         findings.append(
             f"Neighbouring pixels share noise (correlation {along_y:.2f} along Y, {along_x:.2f} along X), "
             "as resampling, demosaicing or a slow detector leave it."
         )
         advice = (
             "The universal model is told of the correlation. For training, hide the neighbours too "
-            f"(mask along {options['mask_axis']}), or a blind-spot network learns the noise."
+            f"(mask along {estimate.mask_axis}), or a blind-spot network learns the noise."
         )
     if estimate.saturated:
         findings.append(f"{estimate.saturated:.1%} of the pixels are saturated: what was there is lost, not noisy.")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_recon.data.masking import hide_pixels
+from napari_recon.data.noise_estimate import CORRELATED
 from napari_recon.data.noise_simulation import correlated_noise
 from napari_recon.data.normalization import Normalization
 from napari_recon.data.patches import Batch
@@ -18,7 +19,6 @@ from napari_recon.losses import LOSSES
 from napari_recon.models.autoencoder import AutoencoderConfig
 
 RECORRUPTION = 0.5  # share of extra noise in the score of noise-aware networks
-CORRELATED = 0.1  # lag-1 correlation from which neighbours are hidden too
 
 
 def objective(config: AutoencoderConfig, has_target: bool) -> str:
@@ -56,7 +56,7 @@ class AutoencoderStep:
     @property
     def rotations(self) -> bool:
         """Transposing patches would turn a mask, or a correlation, that has a direction."""
-        return self.mask_axis in ("none", "both") and abs(self.noise[1] - self.noise[2]) < CORRELATED
+        return self.mask_axis in ("none", "both") and abs(self.noise[1] - self.noise[2]) < CORRELATED * self.noise[0]
 
     def use(self, normalization: Normalization) -> None:
         """Take the noise of the data: what a noise-aware network is told, and along which axes to hide neighbours."""
@@ -65,8 +65,8 @@ class AutoencoderStep:
         levels = np.mean([normalization.noise_level(c) for c in range(normalization.channels)], axis=0)
         self.noise = (float(levels[0]), float(levels[1]), float(levels[2]))
         if self.config.mask_axis == "auto":
-            axes = [a for a, level in zip("yx", self.noise[1:], strict=True) if level > CORRELATED * self.noise[0]]
-            self.mask_axis = "both" if len(axes) == 2 else axes[0] if axes else "none"
+            # The mask of the channel whose neighbours share most.
+            self.mask_axis = max(normalization.noise, key=lambda n: max(n.correlation)).mask_axis
 
     def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         """Yield the loss of the network."""
