@@ -22,9 +22,7 @@ def noisy(seed=0, sigma=20.0):
 
 def test_psnr_of_a_known_error():
     # An error of 1 everywhere is 20 log10(255) decibels below the peak.
-    assert psnr(np.full((9, 9), 100), np.full((9, 9), 101), data_range=255) == pytest.approx(
-        48.1308, abs=1e-4
-    )
+    assert psnr(np.full((9, 9), 100), np.full((9, 9), 101), data_range=255) == pytest.approx(48.1308, abs=1e-4)
 
 
 def test_unsigned_pixels_do_not_wrap_around():
