@@ -294,12 +294,12 @@ def _fit_line(x: FloatArray, y: FloatArray, count: FloatArray) -> tuple[float, f
             slope = float((y[j] - y[i]) / (x[j] - x[i])) if x[j] > x[i] else 0.0
             if slope > 0:
                 lines.append((slope, float(y[i] - slope * x[i])))
-    weight = count**0.25  # a background of ten thousand patches must not outvote all bright groups together
+    weight = np.sqrt(count)
 
     def misfit(line: tuple[float, float]) -> float:
         fitted = np.maximum(line[0] * x + line[1], floor)
         excess = np.log(np.maximum(y, floor) / fitted)
-        return float((weight * np.where(excess > 0, np.minimum(excess, 0.5), np.minimum(-1.5 * excess, 3))).sum())
+        return float((weight * np.where(excess > 0, np.minimum(excess, 1.0), np.minimum(-1.5 * excess, 3))).sum())
 
     gain, intercept = min(lines, key=misfit)
     fitted = np.maximum(gain * x + intercept, floor)
