@@ -4,6 +4,8 @@ napari's own workers do not serve here: their ``quit()`` stops nothing and drops
 made inside of them builds its widget off the main thread.
 """
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_recon.errors import Cancelled
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
+
+NICENESS = 5  # more, and a second busy program would bring training to a halt
 
 Work = Callable[[ProgressCallback, CancelToken], Any]
 
@@ -75,6 +79,9 @@ class Job(QObject):
             self._thread.join()
 
     def _run(self) -> None:
+        if sys.platform == "linux":
+            # Here niceness is a thread's own, and torch's threads inherit it: the window is drawn first.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             message = ("returned", self._work(self._report, self.token))
         except Cancelled:
