@@ -56,6 +56,11 @@ class ConfigForm(QWidget):
         values = {o.name: _value(o, self._editors[o.name]) for o in self._options}
         return {o.name: values[o.name] for o in self._options if values[o.name] != o.default}
 
+    def set_values(self, values: dict[str, Any]) -> None:
+        """Fill in values; those that are no options of this form are left out."""
+        for name in self._editors.keys() & values.keys():
+            _set_value(self._editors[name], values[name])
+
     def mark(self, error: ReconError | None) -> None:
         """Mark the field that an error names, and only that."""
         for name, editor in self._editors.items():
@@ -208,6 +213,18 @@ def _value(option: Option, editor: QWidget) -> Any:
         raise ReconError(f"{option.label} ({option.name}) cannot be {text!r}.", "Type a number.") from None
     mark(editor, False)
     return value
+
+
+def _set_value(editor: QWidget, value: Any) -> None:
+    if isinstance(editor, QComboBox):
+        editor.setCurrentIndex(editor.findData(value))
+    elif isinstance(editor, QCheckBox):
+        editor.setChecked(value)
+    elif isinstance(editor, QSpinBox):
+        editor.setValue(value)
+    elif isinstance(editor, QLineEdit):
+        editor.setText("" if value is None else _text(value))
+        editor.editingFinished.emit()
 
 
 def _text(value: Any) -> str:

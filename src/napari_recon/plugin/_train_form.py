@@ -115,6 +115,11 @@ class TrainForm(QWidget):
         self.budget.currentTextChanged.connect(self._show_budget)
         self._show_budget(PRESET)
 
+    def layer(self) -> Any:
+        """Return the first of the layers to learn from, None without any."""
+        layers = self.sources.layers.layers() if self.sources.from_layers() else []
+        return layers[0] if layers else None
+
     def advanced(self) -> "AdvancedForm":
         """Make the folded part for the family chosen."""
         return AdvancedForm(MODELS[self.family.currentData()].config)
@@ -191,6 +196,11 @@ class AdvancedForm(QWidget):
     def changes(self) -> dict[str, Any]:
         """Return the values that differ from the defaults."""
         return {name: value for form in self.forms for name, value in form.changes().items()}
+
+    def set_values(self, values: dict[str, Any]) -> None:
+        """Fill in values of options."""
+        for form in self.forms:
+            form.set_values(values)
 
     def mark(self, error: ReconError | None) -> None:
         """Mark the field that an error names."""

@@ -36,7 +36,9 @@ def visible_region(viewer: Any, layer: ImageLayer, axes: str) -> dict[str, slice
     return slices
 
 
-def preview_region(viewer: Any, layer: ImageLayer, axes: str, box: Any = None) -> dict[str, slice]:
+def preview_region(
+    viewer: Any, layer: ImageLayer, axes: str, box: Any = None, largest: int = LARGEST_PREVIEW
+) -> dict[str, slice]:
     """Slices of a small region to watch: the middle of what is visible, or of a box of a shapes layer."""
     slices = visible_region(viewer, layer, axes)
     shape = _shape(layer)
@@ -47,11 +49,15 @@ def preview_region(viewer: Any, layer: ImageLayer, axes: str, box: Any = None) -
         if box is not None:
             low = int(np.clip(box[:, column].min(), 0, shape[i] - 1))
             high = int(np.clip(box[:, column].max() + 1, low + 1, shape[i]))
-        middle = (low + high) // 2
-        size = min(high - low, LARGEST_PREVIEW)
-        low = min(max(middle - size // 2, 0), shape[i] - size)
-        slices[axis] = slice(low, low + size)
+        slices[axis] = middle(slice(low, high), largest)
     return slices
+
+
+def middle(part: slice, largest: int) -> slice:
+    """The middle of a part of an axis, no more than `largest` pixels of it."""
+    size = min(part.stop - part.start, largest)
+    low = part.start + (part.stop - part.start - size) // 2
+    return slice(low, low + size)
 
 
 def _shape(layer: ImageLayer) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import add_result, snapshot
 from napari_recon.plugin._models import ModelChooser
+from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._requests import Denoised, DenoiseRequest
 from napari_recon.plugin._run_controls import RunControls, duration, show_problem
@@ -66,11 +67,12 @@ class DenoiseWidget(Panel):
         self._make_how(rows)
         self.controls = RunControls("Denoise", "Denoise the layer into a new one.", _progress_line)
         self.controls.requested.connect(self._run)
+        self.noise = NoiseLine(self)
         self.copy = QPushButton("Copy as Python")
         self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
         self.copy.clicked.connect(self._copy)
         self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(DenoiseOptions), self.copy)
-        for widget in (self.controls, self.advanced):
+        for widget in (self.controls, self.noise, self.advanced):
             self.column.addWidget(widget)
         self.finish_column()
         self._show_layer()
@@ -85,6 +87,7 @@ class DenoiseWidget(Panel):
         rows.addRow(self.data)
         add_row(rows, "Model", self.model)
         self.layer.currentIndexChanged.connect(self._show_layer)
+        self.data.axes_changed.connect(self._show_layer)
         self.model.changed.connect(self._show_layer)
 
     def _make_how(self, rows: QFormLayout) -> None:
@@ -203,6 +206,7 @@ class DenoiseWidget(Panel):
         self.data.show_layer(layer, spec.axes if spec else "YX", "Open an image to begin.")
         if layer is not None:
             self.keep_dtype.setText(f"keep {layer.dtype}")
+        self.noise.watch(layer, self.data.axes())
 
 
 def _row(*widgets: QWidget) -> QWidget:

@@ -10,6 +10,7 @@ from napari_recon.errors import ReconError
 from napari_recon.models import MODELS
 from napari_recon.plugin._forms import Foldout
 from napari_recon.plugin._jobs import Job
+from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._requests import Trained, TrainRequest
 from napari_recon.plugin._run_controls import RunControls, duration, show_problem
@@ -36,13 +37,14 @@ class TrainWidget(Panel):
         self.estimate.setObjectName("grey")
         self.estimate.setWordWrap(True)
         self.estimate.setToolTip("What the training will take, estimated for this machine.")
+        self.noise = NoiseLine(self)
         self.controls = RunControls("Train", "Train a model on the chosen images.", progress_line)
         self.controls.requested.connect(lambda: self._run(resume=False))
         self.controls.job_ended.connect(self._show_state)
         self._make_buttons()
         help_text = "Every option of the network and of its training."
         self.advanced = Foldout("Advanced", help_text, self._make_advanced, self.copy)
-        for widget in (self.form, self.estimate, self.controls, self.after, self.advanced):
+        for widget in (self.form, self.estimate, self.controls, self.noise, self.after, self.advanced):
             self.column.addWidget(widget)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -123,6 +125,11 @@ class TrainWidget(Panel):
         where = f"saved as {trained.path.stem}" if trained.path else f"not saved: {trained.problem}"
         self.controls.say(f"Training {how} after {steps:,} steps · {where}")
 
+    def use_options(self, options: dict[str, Any]) -> None:
+        """Fill in options of the advanced part, and unfold it so that they are seen."""
+        self.advanced.button.setChecked(True)
+        self.advanced.content.set_values(options)
+
     def _make_advanced(self) -> AdvancedForm:
         form = self.form.advanced()
         for part in form.forms:
@@ -151,6 +158,7 @@ class TrainWidget(Panel):
 
     def _changed(self) -> None:
         self._later.start()
+        self.noise.watch(self.form.layer(), self.form.data.axes())
         self._show_state()
 
     def _show_state(self) -> None:
