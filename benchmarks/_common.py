@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_recon import measure_noise
+from napari_recon.data.noise import stabilise, unstabilise
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("NAPARI_RECON_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "benchmarks" / "results"
@@ -65,37 +68,43 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def nl_means(noisy: NDArray[Any]) -> NDArray[np.float32]:
-    """Non-local means of scikit-image with the noise level it estimates itself."""
-    from skimage.restoration import denoise_nl_means, estimate_sigma
+def _stabilised(run: Callable[[NDArray[np.float32]], NDArray[Any]], noisy: NDArray[Any]) -> NDArray[np.float32]:
+    """Apply a filter for unit Gaussian noise as its authors would: on the variance-stabilised image.
 
-    image = np.asarray(noisy, np.float32)
-    sigma = float(estimate_sigma(image))
-    done = denoise_nl_means(image, patch_size=7, patch_distance=11, h=0.8 * sigma, sigma=sigma, fast_mode=True)
-    return np.asarray(done, np.float32)
+    All filters get the noise that napari-recon measures, so that they differ in the filter alone.
+    """
+    noise = measure_noise(noisy)[0].estimate
+    image = stabilise(np.asarray(noisy, np.float32), noise.gain, noise.intercept)
+    low = float(image.min())
+    done = np.asarray(run((image - low).astype(np.float32)), np.float64) + low
+    return np.asarray(unstabilise(done, noise.gain, noise.intercept), np.float32)
+
+
+def nl_means(noisy: NDArray[Any]) -> NDArray[np.float32]:
+    """Non-local means of scikit-image, with the settings its documentation suggests."""
+    from skimage.restoration import denoise_nl_means
+
+    def run(image: NDArray[np.float32]) -> NDArray[Any]:
+        done = denoise_nl_means(image, patch_size=5, patch_distance=6, h=0.8, sigma=1.0, fast_mode=True)
+        return np.asarray(done)
+
+    return _stabilised(run, noisy)
 
 
 def total_variation(noisy: NDArray[Any]) -> NDArray[np.float32]:
-    """Total-variation denoising of scikit-image; its weight follows the estimated noise."""
-    from skimage.restoration import denoise_tv_chambolle, estimate_sigma
+    """Total-variation denoising (Chambolle) of scikit-image."""
+    from skimage.restoration import denoise_tv_chambolle
 
-    image = np.asarray(noisy, np.float32)
-    span = float(image.max() - image.min())
-    weight = 1.0 * float(estimate_sigma(image)) / span
-    done = denoise_tv_chambolle(image / span, weight=weight)
-    return np.asarray(done * span, np.float32)
+    return _stabilised(lambda image: np.asarray(denoise_tv_chambolle(image, weight=1.0)), noisy)
 
 
 def bm3d(noisy: NDArray[Any]) -> NDArray[np.float32] | None:
-    """BM3D with the estimated noise level, None where the package is not installed."""
+    """BM3D, None where the package is not installed."""
     try:
         from bm3d import bm3d as run
     except ImportError:
         return None
-    from skimage.restoration import estimate_sigma
-
-    image = np.asarray(noisy, np.float32)
-    return np.asarray(run(image, sigma_psd=float(estimate_sigma(image))), np.float32)
+    return _stabilised(lambda image: np.asarray(run(image, sigma_psd=1.0)), noisy)
 
 
 CLASSICAL: dict[str, Callable[[NDArray[Any]], NDArray[np.float32] | None]] = {

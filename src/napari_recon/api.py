@@ -371,6 +371,6 @@ def _previewer(family: str, config: Any, normalization: Normalization, region: I
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
         model = TrainedModel(family, config, {}, normalization, _network=network)
-        return predict(model, region, device=device, precision="float32").array
+        return predict(model, region, device=device).array
 
     return show

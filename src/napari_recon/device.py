@@ -46,11 +46,11 @@ def describe_devices() -> list[DeviceInfo]:
     ]
     if torch.backends.mps.is_available():
         devices.append(DeviceInfo("mps", "Apple GPU"))
-    note = ""
+    note, threads = "", torch.get_num_threads()
     if not devices:
         built = torch.version.cuda or getattr(torch.version, "hip", None)
         note = "no GPU was found" if built else "torch has no CUDA build"
-    devices.append(DeviceInfo("cpu", f"CPU, {torch.get_num_threads()} threads", note))
+    devices.append(DeviceInfo("cpu", f"CPU, {threads} thread{'s' if threads > 1 else ''}", note))
     return devices
 
 

@@ -39,16 +39,17 @@ def stabilise(image: Array, gain: float, intercept: float) -> Array:
     return (2.0 / gain) * inside**0.5
 
 
-def stabilised_mean(clean: Array, gain: float, intercept: float) -> Array:
+def stabilised_mean(clean: Array, gain: float, intercept: float, variance: Array | None = None) -> Array:
     """Mean of `stabilise` over the noise of an image whose expected value is `clean`.
 
     Second-order expansion; better than 0.02 of a noise standard deviation where the variance in squared
-    photo-electrons exceeds one.
+    photo-electrons exceeds one. `variance` is that of the noise where gain and intercept are not the true ones.
     """
     if gain <= 0:
         return stabilise(clean, gain, intercept)
-    variance = (gain * clean + intercept).clip(0)
-    inside = variance + 0.375 * gain * gain
+    inside = (gain * clean + intercept).clip(0) + 0.375 * gain * gain
+    if variance is None:
+        variance = (gain * clean + intercept).clip(0)
     return stabilise(clean, gain, intercept) - 0.25 * gain * variance * inside**-1.5
 
 

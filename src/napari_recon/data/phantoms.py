@@ -165,8 +165,8 @@ def random_phantom(shape: tuple[int, int], rng: np.random.Generator) -> Phantom:
         float32, of `shape`, in [0, 1].
     """
     kinds = list(PHANTOMS)
-    # Dead leaves carry the edges and corners that every image has: they get half of the draws.
-    chances = np.array([0.5 if k == "dead_leaves" else 0.5 / (len(kinds) - 1) for k in kinds])
+    # Dead leaves carry the edges and corners that every image has: they get a third of the draws.
+    chances = np.array([1 / 3 if k == "dead_leaves" else 2 / 3 / (len(kinds) - 1) for k in kinds])
     image: NDArray[np.floating] = PHANTOMS[rng.choice(kinds, p=chances)](shape, rng)
     if rng.random() < 0.3:
         other = PHANTOMS[rng.choice(kinds)](shape, rng)

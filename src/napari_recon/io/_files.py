@@ -29,7 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
     target = path.resolve()  # so that a link stays a link
     temporary = target.with_name(f".{uuid4().hex}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # some writers make files that only their owner may read
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # some disks report only now that they are full
         temporary.replace(target)

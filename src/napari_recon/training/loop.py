@@ -29,6 +29,7 @@ from napari_recon.training.steps import Step
 
 logger = logging.getLogger(__name__)
 
+PREVIEW_SECONDS = 4.0
 MAX_BAD_STEPS = 50  # in a row: then the run has diverged and only a lower learning rate can help
 
 
@@ -116,7 +117,7 @@ def fit(
         if stopped or now.finished:
             break
         run.advance()
-    run.finish()
+    run.finish(stopped)
     if state_path is not None and fabric.is_global_zero and not stopped:
         state_path.unlink(missing_ok=True)
     fabric.barrier()  # the state is in its place, or gone, for every process
@@ -169,6 +170,7 @@ class _Run:
         self._bad_in_a_row = 0
         self._recent: list[float] = []
         self._used = 0.0
+        self._next_preview = 0.0
 
     def _progress(self) -> float:
         """Share of the budget that is used, 0 to 1."""
@@ -214,6 +216,7 @@ class _Run:
             self._validate(message)
         else:
             self._report(self._values(), message=message)
+        self._show_preview()
 
     def _update(self, name: str, loss: Tensor, rate: float) -> float:
         """Take one optimizer step, unless the loss or its gradient is not finite."""
@@ -230,7 +233,8 @@ class _Run:
         return float(loss.detach())
 
     def _learning_rate(self) -> float:
-        warm_up = min(1.0, (self.history.step + 1) / 100)
+        # A hundred steps, or a twentieth of a budget that is shorter than it should be.
+        warm_up = min(1.0, max((self.history.step + 1) / 100, 20 * self._used))
         if self.config.schedule == "plateau":
             return self.config.learning_rate * warm_up * self.history.plateau_scale
         return self.config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * self._used))
@@ -260,11 +264,18 @@ class _Run:
             history.validation.append((history.step, loss))
             self._note_best(loss)
             values |= {"validation": loss, "best_step": float(history.best_step)}
-        shown = None
-        if self.preview is not None:
-            with self.fabric.autocast():
-                shown = self.preview(self.average)
-        self._report(values, message=message, preview=shown, force=True)
+        self._report(values, message=message, force=True)
+
+    @torch.no_grad()
+    def _show_preview(self) -> None:
+        """Make a picture every few seconds, and seldom enough that training hardly notices."""
+        if self.preview is None or time.monotonic() < self._next_preview:
+            return
+        began = time.monotonic()
+        shown = self.preview(self.average)
+        now = time.monotonic()
+        self._next_preview = now + max(PREVIEW_SECONDS, 10 * (now - began))
+        self._report(self._values(), preview=shown, force=True)
 
     def _note_best(self, loss: float) -> None:
         history = self.history
@@ -287,11 +298,11 @@ class _Run:
     def _values(self) -> dict[str, float]:
         return {"train": self._recent[-1]} if self._recent else {}
 
-    def finish(self) -> None:
-        """Validate a last time, so that the best weights can be the last."""
+    def finish(self, stopped: bool) -> None:
+        """Validate a last time, so that the best weights can be the last; a user who stops is not kept waiting."""
         if self.history.step and self.history.skipped == self.history.step:
             raise _diverged(self.history.step)
-        if self.history.step % self.config.validate_every:
+        if self.history.step % self.config.validate_every and not stopped:
             self._validate()
         self.history.seconds = self._elapsed()
         self._began = time.monotonic()

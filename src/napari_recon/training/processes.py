@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -32,6 +33,8 @@ def launch(config: TrainConfig, device: torch.device, resumed: str | None = None
     precision = resumed
     if precision is None or config.precision != "auto":
         precision = "bf16-mixed" if choose_precision(device, config.precision) == torch.bfloat16 else "32-true"
+    # Fabric announces its precision on stderr, which is the progress bar's.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
             accelerator=device.type,

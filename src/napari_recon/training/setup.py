@@ -43,7 +43,7 @@ def configs(
     given = {k: v for k, v in options.items() if v is not None}
     training_names = {o.name for o in TrainConfig.options()}
     if origin is not None:
-        given.setdefault("learning_rate", FINE_TUNING_RATE)
+        given = {"learning_rate": FINE_TUNING_RATE, "validate_every": 25} | given
     training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
     base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
     changed, changed_training = split_options(given, base, training)

@@ -79,7 +79,11 @@ class AutoencoderStep:
         extra = self._noise_like(batch.input, rng)
         told = self._told(batch.input, math.sqrt(1 + RECORRUPTION**2))
         prediction = network(batch.input + RECORRUPTION * extra, told)
-        return self._loss(prediction, batch.input - extra / RECORRUPTION, batch.weight)
+        # The target's own noise is known, so its share is left out: what remains is near 1, like the training loss.
+        score = (prediction - batch.input + extra / RECORRUPTION).square() - (extra / RECORRUPTION).square()
+        weight = torch.ones_like(score) if batch.weight is None else batch.weight.expand_as(score)
+        mean: Tensor = (score * weight).sum() / weight.sum().clamp_min(1.0)
+        return mean
 
     def _compute(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         if self.objective != "blind_spot":
