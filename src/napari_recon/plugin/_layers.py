@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from napari.utils.transforms import Affine
 
 from napari_recon.axes import check_axes, default_axes, split_axes
@@ -73,8 +74,7 @@ def snapshot(layer: ImageLayer, axes: str | None = None, slices: Mapping[str, sl
     ReconError
         When the axes do not fit, or the pixels cannot be worked on.
     """
-    if type(layer).__name__ == "Labels" or layer.dtype == bool:
-        raise ReconError(f"{layer.name} holds labels, not intensities.", "Choose an image layer.")
+    refuse_labels(layer)
     array = _level(layer)
     axes = check_axes(axes or layer_axes(layer), array.shape)
     colours = (1.0,) if layer.rgb else ()
@@ -132,6 +132,17 @@ def add_result(
     if below and below[-1] + 1 < viewer.layers.index(layer):
         viewer.layers.move(viewer.layers.index(layer), below[-1] + 1)
     return layer
+
+
+def refuse_labels(layer: Any) -> None:
+    """Raise `ReconError` when a layer holds labels or a mask."""
+    if isinstance(layer, Labels) or np.dtype(getattr(layer, "dtype", float)) == np.bool_:
+        raise ReconError(f"{layer.name} holds labels, not intensities.", "Choose an image layer.")
+
+
+def is_preview(layer: Any) -> bool:
+    """Whether a layer is the passing preview of a panel."""
+    return bool(layer.metadata.get(KEY, {}).get("preview"))
 
 
 def describe(image: Image, spatial: str = "YX") -> str:

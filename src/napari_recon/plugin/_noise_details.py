@@ -10,7 +10,7 @@ from napari_recon.data.noise_report import NoiseReport
 from napari_recon.plugin._loss_plot import COLOURS
 from napari_recon.plugin._noise_line import Measured
 
-WIDTH, PLOT_HEIGHT = 420, 150
+WIDTH, PLOT_HEIGHT = 440, 180
 COLUMNS = 2
 
 
@@ -40,14 +40,15 @@ class NoiseDetails(QDialog):
         """Fill the pages, in the colours of a theme."""
         self.setWindowTitle(f"Noise of {found.name}")
         self._reports = found.reports
-        while self.tabs.count():
-            page = self.tabs.widget(0)
-            self.tabs.removeTab(0)
+        pages = [self.tabs.widget(i) for i in range(self.tabs.count())]
+        self.tabs.clear()  # which does not delete them
+        for page in filter(None, pages):
             page.deleteLater()
         for report in found.reports:
             self.tabs.addTab(_page(report, found.low, found.high, theme), f"Channel {report.channel + 1}")
         self.note.setText("" if found.whole else "Measured in the middle of the plane that was shown.")
         self.note.setVisible(not found.whole)
+        self.resize(WIDTH, self.heightForWidth(WIDTH))
 
     def _use(self) -> None:
         self.wanted.emit(self._reports[self.tabs.currentIndex()].options)

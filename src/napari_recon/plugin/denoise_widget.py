@@ -17,14 +17,16 @@ from superqt import QLabeledDoubleSlider
 
 from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
+from napari_recon.plugin._compare import COMPARE_KEY, BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
 from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
-from napari_recon.plugin._layers import add_result, snapshot
+from napari_recon.plugin._layers import add_result, refuse_labels, snapshot
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
+from napari_recon.plugin._preview import Previewer, Wish
 from napari_recon.plugin._requests import Denoised, DenoiseRequest
 from napari_recon.plugin._run_controls import RunControls, duration, show_problem
 from napari_recon.plugin._session import session
@@ -36,6 +38,9 @@ EXTENTS = {
     "this plane": "Denoise only the plane shown now; the result lies at its place in the stack.",
     "region": "Denoise only what the canvas shows now, to see quickly what comes out.",
 }
+
+
+DENOISE_HELP = f"Denoise the layer into a new one; then {COMPARE_KEY} over the image shows before and after."
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,15 @@ class DenoiseWidget(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
+        self.noise = NoiseLine(self)
+        self.preview = Previewer(self, self._wish)
+        self.compare = BeforeAfter(self)
         rows = compact_form()
         self.column.addLayout(rows)
         self._make_what(rows)
         self._make_how(rows)
-        self.controls = RunControls("Denoise", "Denoise the layer into a new one.", _progress_line)
+        self.controls = RunControls("Denoise", DENOISE_HELP, _progress_line)
         self.controls.requested.connect(self._run)
-        self.noise = NoiseLine(self)
         self.copy = QPushButton("Copy as Python")
         self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
         self.copy.clicked.connect(self._copy)
@@ -98,6 +105,7 @@ class DenoiseWidget(Panel):
         self.strength.setValue(1.0)
         self.strength.setToolTip("How much of the noise is removed: 0 nothing, 1 as measured, up to 1.5.")
         without_wheel(self.strength)
+        self.strength.valueChanged.connect(self.preview.ask)
         self.keep_dtype = QCheckBox("keep type")
         self.keep_dtype.setChecked(True)
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
@@ -107,7 +115,7 @@ class DenoiseWidget(Panel):
         self.adapt.setToolTip("First train the model on this image for 20 seconds; kept only where that helps.")
         self.extent = QButtonGroup(self)
         self.device = DeviceBadge()
-        add_row(rows, "Strength", self.strength)
+        add_row(rows, "Strength", _row(self.strength, self.preview.box))
         rows.addRow(_row(self.keep_dtype, self.residual, self.adapt))
         rows.addRow(self._make_extent())
         add_row(rows, "Device", self.device)
@@ -132,6 +140,7 @@ class DenoiseWidget(Panel):
         """
         layer = self.layer.layer()
         if layer is None:
+            refuse_labels(self.viewer.layers.selection.active)
             raise ReconError("There is no image to denoise.", "Open one, or try File > Open Sample > Reconstruct.")
         if self.model.reference() is None:
             raise ReconError("There is no model yet.", "Train one in the Train panel, or open a model file.")
@@ -166,6 +175,23 @@ class DenoiseWidget(Panel):
         form.mark(None)
         return changes
 
+    def left(self) -> None:
+        """Stop, and take away what shall not outlive the panel."""
+        self.preview.clear()
+        self.compare.close()
+        super().left()
+
+    def _wish(self) -> Wish:
+        spec = self.model.spec()
+        return Wish(
+            layer=self.layer.layer(),
+            axes=self.data.axes(),
+            model=self.model.reference(),
+            noise_aware=spec is not None and spec.noise_aware,
+            strength=round(self.strength.value(), 2),
+            device=self.device.device(),
+        )
+
     def _run(self) -> None:
         try:
             request = self.request()
@@ -173,6 +199,7 @@ class DenoiseWidget(Panel):
             show_problem(error)
             self.controls.say(error.problem)
             return
+        self.preview.clear()
         job = Job(f"Denoise {request.source.name}", request.run)
         job.returned.connect(self._add)
         self._running = request
@@ -189,8 +216,9 @@ class DenoiseWidget(Panel):
         # The next run is more likely to be another try on the source than a second denoising of the result.
         source_layer = next((x for x in self.viewer.layers if x.name == source.name), None)
         self.layer.choose(source_layer)
+        self.compare.remember(layer, source_layer)
         record = done.record
-        notes = "".join(f" · {note}" for note in record.get("notes", ()))
+        notes = "".join(f" · {note}" for note in (*record.get("notes", ()), f"{COMPARE_KEY}: before/after"))
         detail = f"tile {record['tile_size']}, {record['precision']}" if "tile_size" in record else ""
         self.controls.say(f"Denoised {_size(done)} in {done.seconds:.1f} s · {detail}{notes}")
 
@@ -207,6 +235,7 @@ class DenoiseWidget(Panel):
         if layer is not None:
             self.keep_dtype.setText(f"keep {layer.dtype}")
         self.noise.watch(layer, self.data.axes())
+        self.preview.follow()
 
 
 def _row(*widgets: QWidget) -> QWidget:
