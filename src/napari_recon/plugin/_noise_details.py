@@ -11,6 +11,7 @@ from napari_recon.plugin._loss_plot import COLOURS
 from napari_recon.plugin._noise_line import Measured
 
 WIDTH, PLOT_HEIGHT = 440, 180
+LABEL_MARGIN = 6  # pixels; pyqtgraph puts the label of an axis five of them too low
 COLUMNS = 2
 
 
@@ -105,6 +106,7 @@ def _plot(report: NoiseReport, low: float, high: float, theme: Any) -> QWidget:
         [darkest, high], [max(e.variance(x), 0.0) for x in (darkest, high)], pen=pg.mkPen(COLOURS["train"], width=2)
     )
     plot.setYRange(0, max(e.variance(high), e.variance(darkest)) * 1.1)
+    plot.getPlotItem().setContentsMargins(0, 0, 4, LABEL_MARGIN)
     for side, label in (("bottom", "brightness (grey values)"), ("left", "noise variance")):
         axis = plot.getAxis(side)
         axis.enableAutoSIPrefix(False)

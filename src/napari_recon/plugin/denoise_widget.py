@@ -81,8 +81,8 @@ class DenoiseWidget(Panel):
         self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(DenoiseOptions), self.copy)
         for widget in (self.controls, self.noise, self.advanced):
             self.column.addWidget(widget)
-        self.finish_column()
         self._show_layer()
+        self.finish_column()
 
     def _make_what(self, rows: QFormLayout) -> None:
         self.layer = LayerCombo(self)
@@ -111,7 +111,7 @@ class DenoiseWidget(Panel):
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
         self.residual = QCheckBox("residual")
         self.residual.setToolTip("Add what was removed as a layer: it should look like noise, without structure.")
-        self.adapt = QCheckBox("adapt (20 s)")
+        self.adapt = QCheckBox("adapt")
         self.adapt.setToolTip("First train the model on this image for 20 seconds; kept only where that helps.")
         self.extent = QButtonGroup(self)
         self.device = DeviceBadge()
