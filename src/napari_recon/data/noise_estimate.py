@@ -19,6 +19,7 @@ from scipy.stats import chi2
 BLOCK = 16  # side of the blocks that show flatness and correlation
 PATCH = 5  # side of the patches whose principal components show white noise
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
+STRIDE = 3  # pixels from one patch to the next
 WINDOW = 11  # side of the surroundings by which flat patches are chosen
 FloatArray = NDArray[np.float64]
 
@@ -104,7 +105,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 24_000) -> 
     residual = _detrend(used)
     correlation = _correlation(used.mean(axis=(1, 2)), residual)
     if max(correlation) < 0.08:
-        x, y, count = _component_curve(_inside(_cut(planes, WINDOW, 3, max_blocks), walls))
+        x, y, count = _component_curve(_inside(_cut(planes, WINDOW, STRIDE, max_blocks), walls))
     else:
         x, y, count = _flat_block_curve(used.mean(axis=(1, 2)), residual, correlation)
     gain, intercept = _fit_line(x, y, count)
@@ -233,7 +234,7 @@ def _component_curve(windows: FloatArray) -> tuple[FloatArray, FloatArray, Float
     # Noise is in every patch: it cannot be stronger than what the quietest tenth shows.
     freedom = PATCH**2 - 1.0
     quiet = [np.quantile((centred[g] ** 2).sum(axis=1), 0.1) / chi2.ppf(0.1, freedom) for g in groups]
-    y = np.array([min(_noise_eigenvalue(s), 1.5 * q) for s, q in zip(spectra, quiet, strict=True)])
+    y = np.array([min(_noise_eigenvalue(s, len(g)), 1.5 * q) for s, g, q in zip(spectra, groups, quiet, strict=True)])
     return x, np.maximum(y, 0), np.array([len(g) for g in groups], float)
 
 
@@ -255,11 +256,16 @@ def _groups(mean: FloatArray, smallest: int) -> list[NDArray[np.intp]]:
     return groups
 
 
-def _noise_eigenvalue(spectrum: FloatArray) -> float:
-    """Drop the largest eigenvalues until those left are symmetric about their mean, as those of noise are."""
+def _noise_eigenvalue(spectrum: FloatArray, patches: int) -> float:
+    """Drop the largest eigenvalues until those left lie about their mean as those of noise do.
+
+    Those of few patches are skewed (Marchenko and Pastur): their median lies below their mean by a third of the ratio
+    of pixels to independent patches. Half of that is allowed for; all of it would let fine texture pass for noise.
+    """
+    independent = patches * (STRIDE / PATCH) ** 2
     for kept in range(len(spectrum), 1, -1):
         level = float(spectrum[:kept].mean())
-        if level <= np.median(spectrum[:kept]):
+        if level * (1 - kept / independent / 6) <= np.median(spectrum[:kept]):
             return level
     return float(spectrum[0])
 

@@ -86,7 +86,7 @@ def spec(config: AutoencoderConfig) -> ModelSpec:
     elif config.network == "bottleneck":
         multiple, reach = config.image_size, 0
     else:
-        multiple, reach = 8, 104
+        multiple, reach = 8, 90
     axes = "YX" if config.dimensions == 2 else "ZYX"
     return ModelSpec("denoise", axes, config.channels, multiple, reach, noise_aware=config.network == "universal")
 
