@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 def bsd68() -> list[Row]:
-    """White Gaussian noise of three levels."""
+    """White Gaussian noise of three levels (BM3D is published for these: 31.07, 28.57, 25.62 dB)."""
     truths = [read_image(p).array.astype(np.float32) for p in sorted((DATA / "bsd68").glob("*.png"))]
     rows = []
     for sigma in (15, 25, 50):
@@ -34,11 +34,6 @@ def bsd68() -> list[Row]:
         }
         for name in ("NL-means", "TV"):
             row[name] = _mean(psnr, truths, [CLASSICAL[name](n) for n in noisy])
-        # BM3D takes seconds an image: every fourth one, with ours on the same beside it.
-        filtered = [CLASSICAL["BM3D"](n) for n in noisy[::4]]
-        if filtered[0] is not None:
-            row["BM3D (17 images)"] = _mean(psnr, truths[::4], filtered)
-            row["universal (17 images)"] = _mean(psnr, truths[::4], done[::4])
         rows.append(row | {"seconds an image": took / len(truths)})
     return rows
 
@@ -86,10 +81,10 @@ def adapt() -> list[Row]:
         plain = psnr(truth, api.denoise(noisy))
         done, took = timed(lambda noisy=noisy: api.denoise(noisy, adapt=True))  # type: ignore[misc]
         rows.append({"data": f"fmd {channel}", "universal": plain, "adapted": psnr(truth, done), "seconds": took})
-    noisy, truth = widefield()
+    noisy, truth = (stack[::3] for stack in widefield())
     plain = np.mean([si_psnr(t, api.denoise(n)) for n, t in zip(noisy, truth, strict=True)])
     adapted = np.mean([si_psnr(t, api.denoise(n, adapt=True)) for n, t in zip(noisy, truth, strict=True)])
-    return [*rows, {"data": "w2s10, mean of 10", "universal": float(plain), "adapted": float(adapted)}]
+    return [*rows, {"data": "w2s10, every third", "universal": float(plain), "adapted": float(adapted)}]
 
 
 def _compare(data: str, noisy: Array, truth: Array, score: Any) -> Row:

@@ -109,18 +109,16 @@ def _bfloat16_is_faster(device: str) -> bool:
         return False
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        # A layer of its own each time: oneDNN keeps the weights it has repacked.
-        conv = torch.nn.Conv2d(64, 64, 3, padding=1)
-        x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)
-        times = []
-        for _ in range(4):
+    # A layer of its own for each: oneDNN keeps the weights it has repacked.
+    layers = {dtype: torch.nn.Conv2d(64, 64, 3, padding=1) for dtype in (torch.float32, torch.bfloat16)}
+    x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)
+    seconds = dict.fromkeys(layers, float("inf"))
+    for _ in range(10):  # in turns and by the best, so that a busy moment decides nothing
+        for dtype, conv in layers.items():
             start = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 conv(x).square().mean().backward()
-            times.append(time.perf_counter() - start)
-        seconds[dtype] = min(times[1:])
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
     faster = seconds[torch.bfloat16] * 1.25 < seconds[torch.float32]
     logger.info("bfloat16 probe on %s: %s, faster: %s", device, seconds, faster)
     return faster
