@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from _common import CLASSICAL, DATA, fluorescence, psnr, report, timed, widefield
+from _common import CLASSICAL, DATA, fluorescence, plain_nl_means, psnr, report, timed, widefield
 from scipy.ndimage import gaussian_filter
 
 from napari_recon import api, read_image
@@ -91,6 +91,7 @@ def _compare(data: str, noisy: Array, truth: Array, score: Any) -> Row:
     api.denoise(noisy)  # warm-up, so that the time is that of a second image
     done, took = timed(lambda: api.denoise(noisy))
     row: Row = {"data": data, "noisy": score(truth, noisy.astype(np.float32)), "universal": score(truth, done)}
+    row["NL-means, plain"] = score(truth, plain_nl_means(noisy))
     for name, run in CLASSICAL.items():
         filtered = run(noisy)
         if filtered is not None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -209,3 +210,19 @@ def test_short_memory_is_told_with_a_next_step(phantom, tiny, monkeypatch):
     with pytest.raises(ReconError, match="not enough memory") as error:
         api.train("autoencoder", phantom[0], **tiny)
     assert "batch_size" in error.value.hint
+
+
+def test_data_larger_than_memory_are_learned_from_in_part(phantom, tiny, monkeypatch):
+    read = []
+
+    def plane(block_id):
+        read.append(block_id[0])
+        return phantom[0][None]
+
+    movie = da.map_blocks(
+        plane, chunks=((1,) * 400, (48,), (48,)), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+    monkeypatch.setenv("NAPARI_RECON_MEMORY_GB", "0.0002")
+    model = api.train("autoencoder", movie, axes="TYX", **tiny | {"normalization": "standard"})
+    assert model.provenance["steps"] == 6
+    assert len(set(read)) < 40

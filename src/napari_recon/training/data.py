@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.models import ModelSpec
 from napari_recon.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.4  # of the free memory that the training data may fill
 
 
 def prepare(
@@ -42,7 +47,7 @@ def prepare(
     Raises
     ------
     ReconError
-        When images and targets do not match, channels differ, or there is too little memory or image.
+        When images and targets do not match, channels differ, or there is too little image.
     """
     batches = [to_batch(i.array, i.axes, spec.axes) for i in images]
     if len({b.shape[1] for b in batches}) > 1:
@@ -53,7 +58,12 @@ def prepare(
             f"Use channels=1, or channels={batches[0].shape[1]}.",
         )
     pairs = _match(images, targets, spec) if targets is not None else None
-    _check_memory([*batches, *(pairs or [])], device)
+    needed = sum(4 * int(np.prod(b.shape)) for b in [*batches, *(pairs or [])])
+    share = MEMORY_SHARE * free_memory(device) / needed
+    if share < 1:
+        logger.warning("The data do not fit into memory: training learns from %.1f %% of them.", 100 * share)
+        batches = [_part(b, share) for b in batches]
+        pairs = [_part(b, share) for b in pairs] if pairs is not None else None
     normalization = measure(batches, stabilised=stabilised, unit_noise=spec.noise_aware)
     inputs, weights = _normalise(batches, normalization, spec, device)
     goals = None
@@ -87,14 +97,18 @@ def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[A
     return [to_batch(t.array, t.axes, spec.axes) for t in targets]
 
 
-def _check_memory(batches: list[Any], device: torch.device) -> None:
-    needed = sum(4 * int(np.prod(b.shape)) for b in batches)
-    free = free_memory(device)
-    if needed > 0.7 * free:
-        raise ReconError(
-            f"The training data need {needed / 2**30:.1f} GB; {free / 2**30:.1f} GB are free on {device}.",
-            "Train on fewer planes or a crop: a few hundred megapixels teach as much.",
-        )
+def _part(batch: Any, share: float) -> Any:
+    """Samples spread evenly over a batch (N, C, [Z], Y, X), or the middle of each where one would be too many.
+
+    Nothing else of a lazy array is read. A few hundred megapixels teach as much as all.
+    """
+    count = int(batch.shape[0] * share)
+    if count:
+        step = batch.shape[0] / count
+        return batch[[int((i + 0.5) * step) for i in range(count)]]
+    sides = [max(int(n * (batch.shape[0] * share) ** 0.5), 1) for n in batch.shape[-2:]]
+    middle = tuple(slice((n - s) // 2, (n - s) // 2 + s) for n, s in zip(batch.shape[-2:], sides, strict=True))
+    return batch[(slice(0, 1), ..., *middle)]
 
 
 def _normalise(

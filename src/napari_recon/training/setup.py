@@ -99,7 +99,9 @@ def provenance(
     digest = hashlib.sha256()
     for i in images:
         digest.update(repr((i.axes, i.shape, str(i.dtype))).encode())
-        digest.update(np.ascontiguousarray(i.array).data)
+        # Of an array that is read as it is needed, the first plane stands for all.
+        pixels = i.array if isinstance(i.array, np.ndarray) else i.array[(0,) * (i.ndim - 2)]
+        digest.update(np.ascontiguousarray(pixels).data)
     return {
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
         "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],
