@@ -85,13 +85,17 @@ def test_odd_images_are_done_without_a_fuss(image):
     np.testing.assert_array_equal(image, before)
 
 
-def test_adapting_never_scores_worse_than_before(scene):
+def test_adapting_keeps_what_it_started_from_unless_it_becomes_clearly_better(scene):
     noisy = scene * 100 + np.random.default_rng(0).normal(0, 10, scene.shape)
     model = api.train("autoencoder", noisy, steps=6, validate_every=2, batch_size=2)
     losses = dict(model.provenance["validation_loss"])
     assert model.provenance["started_from"]["name"] == "universal"
     assert 0 in losses
-    assert losses[model.provenance["best_step"]] == min(losses.values())
+    best = model.provenance["best_step"]
+    assert best == 0 or losses[best] < losses[0] - 0.01
+    if best == 0:
+        shipped = api.load_model("universal").weights
+        assert all((model.weights[name] == shipped[name].float()).all() for name in shipped)
 
 
 def test_the_noise_doctor_advises_a_mask_for_striped_noise():

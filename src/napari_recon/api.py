@@ -215,7 +215,7 @@ def denoise(
     keep_dtype : bool
         Round to the pixel type of the image; values beyond its range are clipped and counted.
     adapt : bool
-        First train the model on this image for 20 seconds; kept only when it scores better on a held-out part.
+        First train the model on this image for 20 seconds; kept only when it scores clearly better on a held-out part.
     device, precision : str
         ``"auto"`` chooses the fastest.
     on_progress, cancel

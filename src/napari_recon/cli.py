@@ -138,7 +138,7 @@ def denoise(
     strength
         0 to 1.5; 1 removes the noise that was measured.
     adapt
-        First train the model on this image for 20 seconds; never worse by its held-out score.
+        First train the model on this image for 20 seconds; kept only when clearly better on a held-out part.
     keep_dtype
         Round to the pixel type of the input.
     tile_size

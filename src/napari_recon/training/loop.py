@@ -279,6 +279,9 @@ class _Run:
 
     def _note_best(self, loss: float) -> None:
         history = self.history
+        if history.step == 0:
+            # What a run starts from gives way only to what is clearly better.
+            loss -= self.step.least_gain
         if loss < history.best_loss:
             history.best_loss, history.best_step, history.stale = loss, history.step, 0
             if self.step.keeps_best:

@@ -19,6 +19,7 @@ from napari_recon.losses import LOSSES
 from napari_recon.models.autoencoder import AutoencoderConfig
 
 RECORRUPTION = 0.5  # share of extra noise in the score of noise-aware networks
+CLEAR_GAIN = 0.01  # of the noise variance; smaller gains of that score went with losses against the truth
 
 
 def objective(config: AutoencoderConfig, has_target: bool) -> str:
@@ -47,6 +48,7 @@ class AutoencoderStep:
         blind = self.objective == "blind_spot"
         self.recorrupted = blind and config.network == "universal"
         self.keeps_best = not blind or self.recorrupted
+        self.least_gain = CLEAR_GAIN if self.recorrupted else 0.0
         self.stabilised = blind if config.normalization == "auto" else config.normalization == "stabilised"
         self.mask_axis = "none" if config.mask_axis == "auto" else config.mask_axis
         self.noise = (1.0, 0.0, 0.0)
