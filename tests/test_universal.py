@@ -92,7 +92,7 @@ def test_adapting_keeps_what_it_started_from_unless_it_becomes_clearly_better(sc
     assert model.provenance["started_from"]["name"] == "universal"
     assert 0 in losses
     best = model.provenance["best_step"]
-    assert best == 0 or losses[best] < losses[0] - 0.01
+    assert best == 0 or losses[best] < losses[0] - 0.05
     if best == 0:
         shipped = api.load_model("universal").weights
         assert all((model.weights[name] == shipped[name].float()).all() for name in shipped)

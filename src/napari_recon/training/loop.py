@@ -281,7 +281,7 @@ class _Run:
         history = self.history
         if history.step == 0:
             # What a run starts from gives way only to what is clearly better.
-            loss -= self.step.least_gain
+            loss -= self.step.least_gain(loss)
         if loss < history.best_loss:
             history.best_loss, history.best_step, history.stale = loss, history.step, 0
             if self.step.keeps_best:

@@ -21,7 +21,6 @@ class Step(Protocol):
 
     players: dict[str, nn.Module]  # the one named "network" is averaged and kept
     keeps_best: bool  # whether a lower validation loss means a better model
-    least_gain: float  # drop of the validation loss below that of the start for which the start is given up
     stabilised: bool  # whether to learn on images whose noise was made equally strong everywhere
 
     def __init__(self, config: Any, network: nn.Module, has_target: bool) -> None:
@@ -31,6 +30,10 @@ class Step(Protocol):
     @property
     def rotations(self) -> bool:
         """Whether patches may be transposed; known after `use`."""
+        ...
+
+    def least_gain(self, start: float) -> float:
+        """Drop of the validation loss below that of the start for which the start is given up."""
         ...
 
     def use(self, normalization: Normalization) -> None:

@@ -19,7 +19,7 @@ from napari_recon.losses import LOSSES
 from napari_recon.models.autoencoder import AutoencoderConfig
 
 RECORRUPTION = 0.5  # share of extra noise in the score of noise-aware networks
-CLEAR_GAIN = 0.01  # of the noise variance; smaller gains of that score went with losses against the truth
+CLEAR_GAIN = 0.05  # of the noise variance; smaller gains of that score went with losses against the truth
 
 
 def objective(config: AutoencoderConfig, has_target: bool) -> str:
@@ -48,7 +48,6 @@ class AutoencoderStep:
         blind = self.objective == "blind_spot"
         self.recorrupted = blind and config.network == "universal"
         self.keeps_best = not blind or self.recorrupted
-        self.least_gain = CLEAR_GAIN if self.recorrupted else 0.0
         self.stabilised = blind if config.normalization == "auto" else config.normalization == "stabilised"
         self.mask_axis = "none" if config.mask_axis == "auto" else config.mask_axis
         self.noise = (1.0, 0.0, 0.0)
@@ -59,6 +58,17 @@ class AutoencoderStep:
     def rotations(self) -> bool:
         """Transposing patches would turn a mask, or a correlation, that has a direction."""
         return self.mask_axis in ("none", "both") and abs(self.noise[1] - self.noise[2]) < CORRELATED * self.noise[0]
+
+    def least_gain(self, start: float) -> float:
+        """A clear gain for the score without truth; none is enough where that score cannot be trusted.
+
+        It presumes noise of unit variance, of which a good network leaves a score near 1. A score well below 1 tells
+        that the held-out noise is weaker than measured, as where blacks are clipped; then it favours whoever leaves
+        noise in.
+        """
+        if not self.recorrupted:
+            return 0.0
+        return CLEAR_GAIN if start > 0.95 * self.noise[0] ** 2 else math.inf
 
     def use(self, normalization: Normalization) -> None:
         """Take the noise of the data: what a noise-aware network is told, and along which axes to hide neighbours."""
