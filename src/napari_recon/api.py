@@ -129,9 +129,7 @@ def train(
     members = get_family(family)
     images = _as_images(image, axes)
     targets = _as_images(target, axes) if target is not None else None
-    if start_from == "auto":
-        start_from = best_start(family, targets is not None, options)
-    origin = load_model(start_from) if start_from is not None else None
+    origin = _origin(start_from, family, targets is not None, options)
     config, training = configs(members.config, origin, preset, options)
     step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
@@ -343,13 +341,18 @@ def training_estimate(
         ``seconds`` and ``memory_bytes``, see `napari_recon.training.estimate`.
     """
     members = get_family(family)
-    if start_from == "auto":
-        start_from = best_start(family, False, options)
-    origin = load_model(start_from) if start_from is not None else None
+    origin = _origin(start_from, family, False, options)
     config, training = configs(members.config, origin, preset, options)
     images = _as_images(image, axes)
     features = getattr(config, "features", 32)
     return estimate(members.build(config), features, members.spec(config), training, images)
+
+
+def _origin(start_from: Model | None, family: str, has_target: bool, options: dict[str, Any]) -> TrainedModel | None:
+    """The model that a training goes on from."""
+    if start_from == "auto":
+        start_from = best_start(family, has_target, options)
+    return load_model(start_from) if start_from is not None else None
 
 
 def _interrupted(path: Path | None) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _bfloat16_is_faster(device: str) -> bool:
     for _ in range(10):  # in turns and by the best, so that a busy moment decides nothing
         for dtype, conv in layers.items():
             start = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            # The caller may be predicting, without gradients.
+            with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 conv(x).square().mean().backward()
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
     faster = seconds[torch.bfloat16] * 1.25 < seconds[torch.float32]

@@ -17,7 +17,7 @@ from napari_recon.errors import ReconError
 def test_the_cpu_is_always_there_and_comes_last():
     devices = describe_devices()
     assert devices[-1].name == "cpu"
-    assert "threads" in devices[-1].label
+    assert "thread" in devices[-1].label
     if len(devices) == 1:
         assert devices[0].note  # why there is nothing faster
 

@@ -11,6 +11,7 @@ from napari_recon import api
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.progress import CancelToken
+from napari_recon.training import setup
 from napari_recon.training.loop import MAX_BAD_STEPS
 from napari_recon.training.steps.autoencoder import AutoencoderStep
 
@@ -176,7 +177,7 @@ class Sick(AutoencoderStep):
 
 @pytest.fixture
 def sick(monkeypatch):
-    monkeypatch.setattr(api, "STEPS", {"autoencoder": Sick})
+    monkeypatch.setattr(setup, "STEPS", {"autoencoder": Sick})
     return lambda steps: monkeypatch.setattr(Sick, "sick", steps)
 
 
