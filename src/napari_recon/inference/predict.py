@@ -24,7 +24,7 @@ from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_PIXEL = 1500  # of working memory, measured on the largest network shipped
+BYTES_PER_PIXEL = 1500  # of working memory: a generous guess, to be measured
 SMALLEST_TILE = 64
 MEAN_KEPT_OVER = 33  # pixels; two passes of the mean reach 32
 NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing

@@ -29,7 +29,7 @@ def blur_pool(dims: int) -> nn.Module:
     """Halve the resolution with little aliasing: mean over three pixels in each direction, stride two.
 
     The blurred pooling of N2V2 (after Zhang, "Making convolutional networks shift-invariant again", ICML 2019) without
-    its maximum, which takes a third of the training time on a CPU and gains nothing measurable here.
+    its maximum, which takes over a third of a training step on a CPU.
     """
     return nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False) if dims == 2 else _BlurPool3d()
 

@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 class UniversalUNet(nn.Module):
     """Residual U-Net that predicts the noise of a variance-stabilised 2D image.
 
-    It works on 2x2 pixels folded into channels, which costs a quarter of the time at full resolution and
+    It works on 2x2 pixels folded into channels, which costs a quarter of the arithmetic at full resolution and
     loses nothing, as unfolding is exact.
 
     Parameters
