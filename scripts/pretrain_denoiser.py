@@ -38,8 +38,11 @@ from napari_recon.models.universal import UniversalUNet
 Photos = list[np.ndarray]
 
 
-def load_photographs(folders: list[Path]) -> Photos:
-    """Grey versions of all photographs at several sizes, at least halved to be free of noise and JPEG blocks."""
+def load_photographs(folders: list[Path], smallest: int) -> Photos:
+    """Grey versions of all photographs at several sizes, at least halved to be free of noise and JPEG blocks.
+
+    None is less than `smallest` pixels wide or high.
+    """
     import skimage
 
     PilImage.MAX_IMAGE_PIXELS = None
@@ -56,10 +59,8 @@ def load_photographs(folders: list[Path]) -> Photos:
                 photos.append(np.asarray(picture.resize(size, PilImage.Resampling.BOX)))
     samples = Path(skimage.__file__).parent / "data"
     for path in sorted(samples.glob("*.png")) + sorted(samples.glob("*.jpg")):
-        picture = PilImage.open(path).convert("L")
-        if min(picture.size) >= 100:
-            photos.append(np.asarray(picture))
-    return photos
+        photos.append(np.asarray(PilImage.open(path).convert("L")))
+    return [p for p in photos if min(p.shape) >= smallest]
 
 
 class CleanPatches:
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--photographs", type=float, default=0.5, help="share of the patches that are photographs")
+    parser.add_argument("--start", type=Path, help="begin a run with the weights of this model file")
     parser.add_argument("--mean-with", type=Path, help="only export the mean of OUT/last.pt and this state")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -207,7 +209,7 @@ def main() -> None:
         export(network, args.out, states[0]["step"])
         return
     device = torch.device(args.device)
-    photos = load_photographs(args.images)
+    photos = load_photographs(args.images, args.patch)
     held_out, photos = photos[::15], [p for i, p in enumerate(photos) if i % 15]
     print(f"{len(photos)} photographs at {sum(p.size for p in photos) / 1e6:.0f} megapixels", flush=True)
     fixed = torch.Generator(device).manual_seed(1)
@@ -215,7 +217,10 @@ def main() -> None:
     validation = [degrade(unseen.draw(32, 64).to(device), fixed) for _ in range(8)]
 
     torch.manual_seed(args.seed)
-    network = UniversalUNet().to(device, memory_format=torch.channels_last)
+    network = UniversalUNet()
+    if args.start:
+        network.load_state_dict({k: v.float() for k, v in TrainedModel.load(args.start).weights.items()})
+    network = network.to(device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
     step = 0

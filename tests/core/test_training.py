@@ -169,8 +169,8 @@ class Sick(AutoencoderStep):
     sick: range = range(0)
     count = 0
 
-    def losses(self, batch, rng):
-        for name, loss in super().losses(batch, rng):
+    def losses(self, batch, rng, used):
+        for name, loss in super().losses(batch, rng, used):
             yield name, loss * (torch.nan if self.count in self.sick else 1.0)
         self.count += 1
 

@@ -29,16 +29,25 @@ class Family:
         From a config to a `ModelSpec`, and to a network with fresh weights.
     verb : str
         What its models do to a layer.
+    summary : str
+        What training one of them is for, in a sentence.
     """
 
     config: type[Config]
     spec: Callable[[Any], ModelSpec]
     build: Callable[[Any], nn.Module]
     verb: str
+    summary: str
 
 
 MODELS: dict[str, Family] = {
-    "autoencoder": Family(autoencoder.AutoencoderConfig, autoencoder.spec, autoencoder.build, "denoise"),
+    "autoencoder": Family(
+        autoencoder.AutoencoderConfig,
+        autoencoder.spec,
+        autoencoder.build,
+        "denoise",
+        "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
+    ),
 }
 
 

@@ -196,7 +196,7 @@ class _Run:
         rate = self._learning_rate()
         batch = self.sampler.draw(self.config.batch_size, self.rng)
         total = 0.0
-        for name, loss in self.step.losses(batch, self.rng):
+        for name, loss in self.step.losses(batch, self.rng, self._used):
             total += self._update(name, loss, rate)
         if not math.isfinite(total):
             self.history.skipped += 1
@@ -264,7 +264,7 @@ class _Run:
             history.validation.append((history.step, loss))
             self._note_best(loss)
             values |= {"validation": loss, "best_step": float(history.best_step)}
-        self._report(values, message=message, force=True)
+        self._report(self.step.values | values, message=message or self.step.warning, force=True)
 
     @torch.no_grad()
     def _show_preview(self) -> None:
@@ -299,7 +299,7 @@ class _Run:
         self._reporter.update(step, eta=seconds * (1 - used) / used if step else None, values=values, **more)
 
     def _values(self) -> dict[str, float]:
-        return {"train": self._recent[-1]} if self._recent else {}
+        return self.step.values | ({"train": self._recent[-1]} if self._recent else {})
 
     def finish(self, stopped: bool) -> None:
         """Validate a last time, so that the best weights can be the last; a user who stops is not kept waiting."""

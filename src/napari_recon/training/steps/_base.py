@@ -22,6 +22,8 @@ class Step(Protocol):
     players: dict[str, nn.Module]  # the one named "network" is averaged and kept
     keeps_best: bool  # whether a lower validation loss means a better model
     stabilised: bool  # whether to learn on images whose noise was made equally strong everywhere
+    values: dict[str, float]  # numbers of the last step to show beside the loss, such as the divergence of each level
+    warning: str  # what the user should know of the training as it goes, empty when all is well
 
     def __init__(self, config: Any, network: nn.Module, has_target: bool) -> None:
         """Take the family's config, its network, and whether there are targets."""
@@ -40,8 +42,11 @@ class Step(Protocol):
         """Take what was measured on the data, such as their noise, before the first batch."""
         ...
 
-    def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-        """Yield (player, loss) for one batch; all randomness comes from `rng`, a CPU generator."""
+    def losses(self, batch: Batch, rng: torch.Generator, used: float) -> Iterator[tuple[str, Tensor]]:
+        """Yield (player, loss) for one batch.
+
+        All randomness comes from `rng`, a CPU generator; `used` is the share of the budget that is used, 0 to 1.
+        """
         ...
 
     def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:

@@ -52,6 +52,8 @@ class AutoencoderStep:
         self.mask_axis = "none" if config.mask_axis == "auto" else config.mask_axis
         self.noise = (1.0, 0.0, 0.0)
         self.players: dict[str, nn.Module] = {"network": network}
+        self.values: dict[str, float] = {}
+        self.warning = ""
         self._loss = LOSSES[config.loss]
 
     @property
@@ -80,7 +82,7 @@ class AutoencoderStep:
             # The mask of the channel whose neighbours share most.
             self.mask_axis = max(normalization.noise, key=lambda n: max(n.correlation)).mask_axis
 
-    def losses(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def losses(self, batch: Batch, rng: torch.Generator, used: float) -> Iterator[tuple[str, Tensor]]:
         """Yield the loss of the network."""
         yield "network", self._compute(self.players["network"], batch, rng)
 

@@ -1,0 +1,168 @@
+"""Denoise an image, and measure its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from napari_recon.api.models import Model, load_model
+from napari_recon.api.training import train
+from napari_recon.axes import to_batch
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
+from napari_recon.data.noise_report import NoiseReport, diagnose
+from napari_recon.errors import Cancelled, ReconError
+from napari_recon.image import Image, as_image
+from napari_recon.inference.pixel_type import cast
+from napari_recon.inference.predict import predict
+from napari_recon.progress import CancelToken, ProgressCallback
+
+ADAPTATION_MINUTES = 1 / 3
+
+
+def denoise(
+    image: Any,
+    model: Model = "universal",
+    *,
+    axes: str | None = None,
+    strength: float = 1.0,
+    noise: Sequence[NoiseEstimate] | None = None,
+    tile_size: int | None = None,
+    tile_overlap: int | None = None,
+    keep_dtype: bool = False,
+    adapt: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Any:
+    """Denoise an image.
+
+    Parameters
+    ----------
+    image : Image, numpy, dask, zarr or xarray array
+        Any axes and any real pixel type.
+    model : TrainedModel, str or path
+        The model itself, its name in `list_models`, or its file.
+    axes : str, optional
+        Axes of an array that does not know its own, such as ``"ZYX"``.
+    strength : float
+        0 to 1.5; 1 removes the noise that was measured.
+    noise : sequence of NoiseEstimate, optional
+        Noise of each channel for the universal model, as `measure_noise` found it in a larger image; measured on this
+        image when left out.
+    tile_size, tile_overlap : int, optional
+        Chosen from the free memory and the network when left out.
+    keep_dtype : bool
+        Round to the pixel type of the image; values beyond its range are clipped and counted.
+    adapt : bool
+        First train the model on this image for 20 seconds; kept only when it scores clearly better on a held-out part.
+    device, precision : str
+        ``"auto"`` chooses the fastest.
+    on_progress, cancel
+        Receives events; stops the run.
+
+    Returns
+    -------
+    Image or numpy.ndarray
+        An `Image` for an `Image`, else an array; float32 unless `keep_dtype`. An `Image` carries in
+        ``metadata["napari_recon"]`` how it was made.
+
+    Raises
+    ------
+    ReconError
+        When model and image do not fit together.
+    Cancelled
+        When stopped.
+    """
+    source = as_image(image, axes)
+    if not 0 <= strength <= 1.5:
+        raise ReconError(f"The strength cannot be {strength}.", "It goes from 0 to 1.5; 1 is as measured.")
+    loaded = load_model(model)
+    if loaded.spec.task != "denoise":
+        raise ReconError(f"{loaded.name} is made to {loaded.spec.task}, not to denoise.", "Choose another model.")
+    if adapt:
+        loaded = _adapt(loaded, source, device, on_progress, cancel)
+    done = predict(
+        loaded,
+        source,
+        strength=strength,
+        noise=noise,
+        tile_size=tile_size,
+        tile_overlap=tile_overlap,
+        device=device,
+        precision=precision,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    pixels: Any = done.array
+    notes = list(done.notes)
+    if keep_dtype:
+        pixels, note = cast(pixels, source.dtype)
+        notes += [note] if note else []
+    record = {
+        "verb": "denoise",
+        "model": loaded.name,
+        "model_hash": loaded.hash,
+        "strength": strength,
+        "adapt": adapt,
+        "keep_dtype": keep_dtype,
+        "tile_size": done.tile_size,
+        "device": done.device,
+        "precision": done.precision,
+        "noise": [n.to_json() for n in done.normalization.noise],
+        "notes": notes,
+        "version": version("napari-recon"),
+    }
+    if not isinstance(image, Image):
+        return pixels
+    return source.with_array(
+        pixels, name=f"{source.name} [denoised]", metadata={**source.metadata, "napari_recon": record}
+    )
+
+
+def measure_noise(image: Any, *, axes: str | None = None) -> list[NoiseReport]:
+    """Measure the noise of each channel of an image and say what follows from it.
+
+    Parameters
+    ----------
+    image : Image or array
+        Any axes; one estimate a channel for all planes and times.
+    axes : str, optional
+        Axes of an array that does not know its own.
+
+    Returns
+    -------
+    list of NoiseReport
+        One for each channel: gain, offset, read noise, correlation, and advice in words.
+    """
+    source = as_image(image, axes)
+    batch = to_batch(source.array, source.axes)
+    return [diagnose(estimate_noise([batch[:, c]]), c) for c in range(batch.shape[1])]
+
+
+def _adapt(
+    model: TrainedModel,
+    image: Image,
+    device: str,
+    on_progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+) -> TrainedModel:
+    """Fine-tune a model on the image it will denoise."""
+    if not model.spec.noise_aware:
+        raise ReconError(f"{model.name} cannot be adapted.", "Adapt the universal model, or train longer instead.")
+    adapted = train(
+        model.family,
+        image,
+        minutes=ADAPTATION_MINUTES,
+        start_from=model,
+        validate_every=10,
+        device=device,
+        on_progress=on_progress,
+        cancel=cancel,
+    )
+    if adapted.stopped:
+        raise Cancelled
+    adapted.name = f"{model.name}, adapted"
+    return adapted

@@ -1,0 +1,52 @@
+"""The command line: `napari-recon VERB ...`. Results as JSON on stdout, progress on stderr."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from napari_recon import __version__
+from napari_recon.cli import library, restoration
+from napari_recon.cli.training import train_app
+from napari_recon.errors import Cancelled, ReconError
+
+app = App(
+    name="napari-recon",
+    help="Restore microscopy images: denoise, and train the models that do it.",
+    version=__version__,
+    result_action="return_value",
+)
+app.command(train_app)
+for command in (
+    restoration.denoise,
+    restoration.evaluate,
+    restoration.noise,
+    library.info,
+    library.models,
+    library.demo,
+):
+    app.command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (a mistake the user can mend) or 2 (wrong usage)."""
+    # tifffile logs what it dislikes about a file; the error that follows says it once.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    sys.exit(_guarded(lambda: app(arguments, exit_on_error=False, print_error=False)))
+
+
+def _guarded(run: Callable[[], Any]) -> int:
+    try:
+        run()
+    except CycloptsError as error:
+        print(f"napari-recon: {error}", file=sys.stderr)
+        return 2
+    except ReconError as error:
+        print(f"napari-recon: {error}", file=sys.stderr)
+        return 1
+    except (Cancelled, KeyboardInterrupt):
+        print("napari-recon: stopped", file=sys.stderr)
+        return 1
+    return 0

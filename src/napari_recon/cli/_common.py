@@ -1,0 +1,99 @@
+"""What the commands share: flags, progress on stderr, checks of outputs, JSON on stdout."""
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from cyclopts import Parameter
+
+from napari_recon.errors import ReconError
+from napari_recon.progress import CancelToken, ProgressEvent
+
+Axes = Annotated[str | None, Parameter(help="Axes of the input, such as ZYX, when the file does not say.")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+
+class Progress:
+    """Shows progress events as a bar on stderr."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show one event."""
+        from tqdm import tqdm
+
+        if self._bar is None or self._phase != event.phase:
+            self.__exit__()
+            self._phase, self._bar = event.phase, tqdm(desc=event.phase, file=sys.stderr)
+        self._bar.total = event.total or None
+        self._bar.n = event.done
+        self._bar.set_postfix({k: f"{v:.4g}" for k, v in event.values.items()}, refresh=False)
+        if event.message:
+            self._bar.write(event.message, file=sys.stderr)
+        self._bar.refresh()
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[CancelToken]:
+    """Ctrl-C asks the training to stop, which keeps what it has learned; a second one ends it at once."""
+    token = CancelToken()
+
+    def stop(*_: object) -> None:
+        token.cancel()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield token
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_writable(path: Path) -> None:
+    """Fail before the work, not after it, when the result has nowhere to go."""
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
+    if path.is_dir():
+        raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
+
+
+def check_output(path: Path, source: Path, keep_dtype: bool) -> None:
+    from napari_recon.io import FORMATS
+
+    check_writable(path)
+    name = path.name.lower()
+    if not name.endswith(tuple(FORMATS)):
+        raise ReconError(f"{path} has no known image format.", f"Use a name that ends in {', '.join(FORMATS)}.")
+    if name.endswith((".png", ".jpg", ".jpeg")) and not keep_dtype:
+        raise ReconError(f"{path} cannot hold the fractions of the result.", "Add --keep-dtype, or write a .tif.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ReconError(f"{path} is the noisy image itself.", "Give the result another name.")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(_finite(value), indent=2, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinity and not-a-number, which JSON lacks, by null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value

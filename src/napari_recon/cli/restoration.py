@@ -1,0 +1,87 @@
+"""Commands that work on images."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_recon.cli._common import Axes, Device, Progress, check_output, print_json
+
+
+def denoise(
+    input: Path,
+    output: Path,
+    /,
+    *,
+    model: str = "universal",
+    axes: Axes = None,
+    strength: float = 1.0,
+    adapt: Annotated[bool, Parameter(negative=())] = False,
+    keep_dtype: Annotated[bool, Parameter(negative=())] = False,
+    tile_size: int | None = None,
+    device: Device = "auto",
+) -> None:
+    """Denoise an image file.
+
+    Parameters
+    ----------
+    input, output
+        Image files (TIFF, OME-TIFF, PNG, JPEG).
+    model
+        A model file, or a name that `napari-recon models` lists.
+    strength
+        0 to 1.5; 1 removes the noise that was measured.
+    adapt
+        First train the model on this image for 20 seconds; kept only when clearly better on a held-out part.
+    keep_dtype
+        Round to the pixel type of the input.
+    tile_size
+        Side of a tile in pixels; chosen from the free memory when left out.
+    """
+    from napari_recon import api
+
+    check_output(output, input, keep_dtype)
+    image = api.read_image(input, axes=axes)
+    with Progress() as progress:
+        result = api.denoise(
+            image,
+            model,
+            strength=strength,
+            adapt=adapt,
+            keep_dtype=keep_dtype,
+            tile_size=tile_size,
+            device=device,
+            on_progress=progress,
+        )
+    api.write_image(output, result)
+    print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})
+
+
+def evaluate(reference: Path, image: Path, /, *, data_range: float | None = None, axes: Axes = None) -> None:
+    """Compare an image with its reference: psnr, si_psnr, ssim, nrmse as JSON.
+
+    Parameters
+    ----------
+    reference, image
+        Image files of the same shape.
+    data_range
+        Largest possible difference of pixel values; max - min of the reference when left out.
+    """
+    from napari_recon.io import read_image
+    from napari_recon.quality.metrics import evaluate as compare
+
+    first, second = read_image(reference, axes=axes), read_image(image, axes=axes)
+    print_json(compare(first, second, data_range=data_range))
+
+
+def noise(image: Path, /, *, axes: Axes = None) -> None:
+    """Measure the noise of an image: gain, read noise, correlation and what follows, as JSON for each channel.
+
+    Parameters
+    ----------
+    image
+        Image file.
+    """
+    from napari_recon import api
+
+    print_json([r.to_json() for r in api.measure_noise(api.read_image(image, axes=axes))])
