@@ -22,7 +22,16 @@ VARIANTS = {
         "bottleneck": {"network": "bottleneck", "features": 4, "image_size": 16, "code_length": 8},
         "bottleneck odd patch": {"network": "bottleneck", "features": 4, "image_size": 12, "channels": 3},
         "universal": {"network": "universal"},
-    }
+    },
+    "vae": {
+        "ladder": {"features": 4, "latents": 2, "levels": 2, "blocks": 1},
+        "ladder not guided": {"features": 4, "latents": 2, "levels": 2, "blocks": 1, "guided": False},
+        "ladder with a blind level": {"features": 4, "latents": 2, "levels": 2, "blocks": 1, "unconditional": 1},
+        "ladder of one level": {"features": 4, "latents": 2, "levels": 1, "blocks": 2},
+        "ladder 3D joint channels": {"features": 4, "latents": 2, "levels": 2, "channels": 2, "dimensions": 3},
+        "flat": {"network": "flat", "features": 4, "latents": 3},
+        "flat 3D": {"network": "flat", "features": 4, "latents": 3, "dimensions": 3},
+    },
 }
 CASES = [pytest.param(f, v, id=f"{f}: {n}") for f, variants in VARIANTS.items() for n, v in variants.items()]
 
@@ -36,6 +45,14 @@ def _make(family_name, options):
 
 def _image(spec, sides, samples=2):
     return torch.randn(samples, spec.channels, *sides, generator=torch.Generator().manual_seed(1))
+
+
+def _answer(network, spec, x):
+    """What the network makes of `x`: of one that samples, all that it makes on any of its ways."""
+    if spec.task != "sample":
+        return network(x)
+    mean, drawn = network(x, None, lambda _, posterior, prior: prior.mean + (posterior.mean if posterior else 0))
+    return mean + drawn.image
 
 
 def test_every_family_is_under_contract():
@@ -55,7 +72,7 @@ def test_any_multiple_of_the_declared_size_goes_through_and_keeps_its_shape(fami
     for sides in itertools.islice(itertools.permutations([m, 2 * m, 3 * m], len(spec.axes)), 3):
         x = _image(spec, sides)
         with torch.inference_mode():
-            y = network(x)
+            y = _answer(network, spec, x)
         assert y.shape == (*x.shape[:2], *(spec.scale * n for n in sides))
         assert torch.isfinite(y).all()
 
@@ -65,13 +82,13 @@ def test_samples_of_a_batch_do_not_see_each_other(family, options):
     network, spec = _make(family, options)
     x = _image(spec, [spec.size_multiple] * len(spec.axes), samples=3)
     with torch.inference_mode():
-        torch.testing.assert_close(network(x)[1:2], network(x[1:2]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(_answer(network, spec, x)[1:2], _answer(network, spec, x[1:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "options"), CASES)
 def test_a_fresh_network_learns(family, options):
     network, spec = _make(family, options)
-    network(_image(spec, [spec.size_multiple] * len(spec.axes))).square().mean().backward()
+    _answer(network, spec, _image(spec, [spec.size_multiple] * len(spec.axes))).square().mean().backward()
     gradients = [p.grad for p in network.parameters()]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     assert any((g != 0).any() for g in gradients)
@@ -82,9 +99,9 @@ def test_half_precision_and_channels_last_give_nearly_the_same(family, options):
     network, spec = _make(family, options)
     x = _image(spec, [2 * spec.size_multiple] * len(spec.axes))
     with torch.inference_mode():
-        exact = network(x)
+        exact = _answer(network, spec, x)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = channels_last(network)(x).float()
+            rough = _answer(channels_last(network), spec, x).float()
     assert torch.isfinite(rough).all()
     assert (rough - exact).abs().max() < 0.05 * exact.abs().max() + 0.05
 
@@ -104,7 +121,7 @@ def test_nothing_beyond_the_declared_receptive_field_reaches_a_pixel(family, opt
         first = m * (cells // 2)  # the cell in the middle
         for place in sorted({first, first + m // 2, first + m - 1}):
             x = torch.ones(1, spec.channels, *sides, dtype=torch.float64, requires_grad=True)
-            y = network(x).transpose(2, 2 + axis)[0, 0, place].flatten()[0]
+            y = _answer(network, spec, x).transpose(2, 2 + axis)[0, 0, place].flatten()[0]
             (grad,) = torch.autograd.grad(y, x)
             seen = grad.abs().amax(dim=[d for d in range(grad.dim()) if d != axis + 2]).nonzero().flatten()
             assert seen.min() >= first - reach
@@ -119,7 +136,7 @@ def test_shifting_by_the_size_multiple_shifts_the_answer(family, options):
     sides = [2 * margin + 3 * m if a == 0 else m for a in range(len(spec.axes))]
     x = _image(spec, sides, samples=1)
     with torch.inference_mode():
-        whole, shifted = network(x), network(x[:, :, m:])
+        whole, shifted = _answer(network, spec, x), _answer(network, spec, x[:, :, m:])
     torch.testing.assert_close(
         whole[:, :, margin + m : margin + 2 * m], shifted[:, :, margin : margin + m], rtol=1e-4, atol=1e-5
     )

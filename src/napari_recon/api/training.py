@@ -16,10 +16,11 @@ from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
+from napari_recon.inference.guide import make_guide
 from napari_recon.inference.predict import predict
 from napari_recon.models import get_family
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
-from napari_recon.training.data import prepare
+from napari_recon.training.data import Guide, prepare
 from napari_recon.training.estimate import estimate
 from napari_recon.training.loop import fit
 from napari_recon.training.processes import launch
@@ -48,7 +49,7 @@ def train(
     Parameters
     ----------
     family : str
-        ``"autoencoder"``.
+        ``"autoencoder"`` to denoise, ``"vae"`` to sample.
     image : Image, array, or list of them
         What to learn from; noisy images suffice.
     target : Image, array, or list of them, optional
@@ -101,8 +102,9 @@ def train(
             training,
             fabric.device,
             stabilised=spec.noise_aware or step.stabilised,
+            guide=_guide(spec.axes, str(fabric.device), on_progress, cancel) if spec.guided else None,
         )
-        step.use(normalization)
+        step.use(normalization, sampler)
         sampler.rotations = sampler.rotations and step.rotations
         missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
         if missing and on_progress is not None and fabric.is_global_zero:
@@ -179,11 +181,22 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     return images
 
 
+def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel: CancelToken | None) -> Guide:
+    """A function from batches (N, C, [Z], Y, X) to what the universal denoiser makes of them."""
+
+    def guide(batch: Any) -> Any:
+        image = Image(batch, "SC" + axes)
+        return make_guide(image, device=device, on_progress=on_progress, cancel=cancel)
+
+    return guide
+
+
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
     """A function that denoises the region with the network of the moment."""
+    guide = make_guide(region, device=device) if get_family(family).spec(config).guided else None
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
         model = TrainedModel(family, config, {}, normalization, _network=network)
-        return predict(model, region, device=device).array
+        return predict(model, region, guide=guide, device=device).array
 
     return show

@@ -26,11 +26,14 @@ class Batch:
         What it should answer, when there are pairs.
     weight : Tensor or None
         1 where a pixel counts and 0 where it was not finite; None when all count.
+    guide : Tensor or None
+        The universal denoiser's answer to the input, for networks that are guided.
     """
 
     input: Tensor
     target: Tensor | None = None
     weight: Tensor | None = None
+    guide: Tensor | None = None
 
 
 class PatchSampler:
@@ -43,7 +46,7 @@ class PatchSampler:
     ----------
     inputs : sequence of Tensor
         Images (N, C, [Z], Y, X), of any sizes, normalised.
-    targets, weights : sequence of Tensor or None
+    targets, weights, guides : sequence of Tensor or None
         Partners of `inputs`, of the same shapes.
     patch_size : int
         Side of a patch; less where an image is smaller, more where the network needs it.
@@ -61,12 +64,13 @@ class PatchSampler:
         *,
         targets: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
+        guides: Sequence[Tensor] | None = None,
         patch_size: int = 64,
         size_multiple: int = 1,
         validation_fraction: float = 0.1,
         rotations: bool = True,
     ) -> None:
-        self.inputs, self.targets, self.weights = inputs, targets, weights
+        self.inputs, self.targets, self.weights, self.guides = inputs, targets, weights, guides
         smallest = np.array([x.shape[2:] for x in inputs]).min(axis=0)
         self.size_multiple = size_multiple
         self.patch = [_fit_side(patch_size, int(n), size_multiple) for n in smallest]
@@ -142,7 +146,7 @@ class PatchSampler:
         return batches
 
     def _batch(self, places: list[list[int]], sides: list[int], turn: list[int]) -> Batch:
-        """Cut (image, sample, corner...) out of inputs, targets and weights, all turned alike."""
+        """Cut (image, sample, corner...) out of inputs and what goes with them, all turned alike."""
 
         def cut(images: Sequence[Tensor]) -> Tensor:
             parts = [
@@ -158,6 +162,7 @@ class PatchSampler:
             cut(self.inputs),
             cut(self.targets) if self.targets is not None else None,
             cut(self.weights) if self.weights is not None else None,
+            cut(self.guides) if self.guides is not None else None,
         )
 
 

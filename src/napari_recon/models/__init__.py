@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
-from napari_recon.models import autoencoder
+from napari_recon.models import autoencoder, vae
 from napari_recon.models._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ MODELS: dict[str, Family] = {
         autoencoder.build,
         "denoise",
         "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
+    ),
+    "vae": Family(
+        vae.VAEConfig,
+        vae.spec,
+        vae.build,
+        "sample",
+        "Train a variational autoencoder to sample what a noisy image may show, and to generate images like it.",
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from napari_recon.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.4  # of the free memory that the training data may fill
+GUIDED_PIXELS = 2**23  # the universal denoiser is to take seconds, not the time of the training
+
+Guide = Callable[[Any], Any]
+"""From a batch (N, C, [Z], Y, X) to what the universal denoiser makes of it."""
 
 
 def prepare(
@@ -32,6 +37,7 @@ def prepare(
     device: torch.device,
     *,
     stabilised: bool,
+    guide: Guide | None = None,
 ) -> tuple[PatchSampler, Normalization]:
     """Normalise images and put them on the device.
 
@@ -43,6 +49,8 @@ def prepare(
         Spatial axes and joint channels of the network.
     stabilised : bool
         Whether to make the noise equally strong everywhere; noise-aware networks keep it at one.
+    guide : callable, optional
+        Makes the second input of a guided network.
 
     Raises
     ------
@@ -62,19 +70,28 @@ def prepare(
     share = MEMORY_SHARE * free_memory(device) / needed
     if share < 1:
         logger.warning("The data do not fit into memory: training learns from %.1f %% of them.", 100 * share)
+    if guide is not None:
+        share = min(share, 4 * GUIDED_PIXELS / needed)
+    if share < 1:
         batches = [_part(b, share) for b in batches]
         pairs = [_part(b, share) for b in pairs] if pairs is not None else None
-    normalization = measure(batches, stabilised=stabilised, unit_noise=spec.noise_aware)
+    normalization = measure(
+        batches, stabilised=stabilised, unit_noise=spec.noise_aware, with_noise=spec.task == "sample"
+    )
     inputs, weights = _normalise(batches, normalization, spec, device)
     goals = None
     if pairs is not None:
         goals, target_weights = _normalise(pairs, normalization, spec, device)
         weights = _combine(weights, target_weights, inputs)
+    guides = None
+    if guide is not None:
+        guides, _ = _normalise([guide(b) for b in batches], normalization, spec, device)
     return (
         PatchSampler(
             inputs,
             targets=goals,
             weights=weights,
+            guides=guides,
             patch_size=config.patch_size,
             size_multiple=spec.size_multiple,
             validation_fraction=config.validation_fraction,
