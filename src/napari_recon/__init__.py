@@ -11,14 +11,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from napari_recon.api import (
+        decode,
         denoise,
+        encode,
         evaluate,
+        generate,
+        interpolate,
+        latent_factors,
         list_models,
         load_model,
         measure_noise,
         read_image,
+        sample,
         save_model,
         train,
+        traverse,
         write_image,
     )
     from napari_recon.errors import ReconError
@@ -31,14 +38,21 @@ __all__ = [
     "ProgressEvent",
     "ReconError",
     "__version__",
+    "decode",
     "denoise",
+    "encode",
     "evaluate",
+    "generate",
+    "interpolate",
+    "latent_factors",
     "list_models",
     "load_model",
     "measure_noise",
     "read_image",
+    "sample",
     "save_model",
     "train",
+    "traverse",
     "write_image",
 ]
 

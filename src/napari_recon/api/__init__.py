@@ -1,5 +1,6 @@
 """The verbs. Each is a plain function of an image; it runs on any thread and knows no GUI."""
 
+from napari_recon.api.compression import Encoded, decode, encode
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.exploring import interpolate, latent_factors, traverse
 from napari_recon.api.models import load_model, save_model
@@ -10,8 +11,11 @@ from napari_recon.library import list_models
 from napari_recon.quality.metrics import evaluate
 
 __all__ = [
+    "Encoded",
     "Samples",
+    "decode",
     "denoise",
+    "encode",
     "evaluate",
     "generate",
     "interpolate",

@@ -16,6 +16,7 @@ from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
+from napari_recon.inference.calibration import calibrate
 from napari_recon.inference.guide import make_guide
 from napari_recon.inference.predict import predict
 from napari_recon.models import get_family
@@ -88,14 +89,14 @@ def train(
     images = _as_images(image, axes)
     targets = _as_images(target, axes) if target is not None else None
     origin = _origin(start_from, family, targets is not None, options)
-    config, training = configs(members.config, origin, preset, options)
+    config, training = configs(members, origin, preset, options)
     step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
     path = Path(checkpoint) if checkpoint is not None else None
     state = _interrupted(path) if resume else None
     fabric = launch(training, choose_device(device), state["precision"] if state else None)
     with enough_memory(training, fabric.device):
-        sampler, normalization = prepare(
+        sampler, normalization, held_out = prepare(
             images,
             targets,
             spec,
@@ -125,7 +126,7 @@ def train(
             cancel=cancel,
         )
     origins = provenance(images, targets, training, result, origin, str(fabric.device))
-    return TrainedModel(
+    model = TrainedModel(
         family=family,
         config=config,
         weights=result.weights,
@@ -134,6 +135,9 @@ def train(
         name=f"{images[0].name or 'image'} {family}",
         stopped=result.stopped,
     )
+    if spec.task == "sample":
+        model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), CancelToken())
+    return model
 
 
 def training_estimate(
@@ -154,7 +158,7 @@ def training_estimate(
     """
     members = get_family(family)
     origin = _origin(start_from, family, False, options)
-    config, training = configs(members.config, origin, preset, options)
+    config, training = configs(members, origin, preset, options)
     images = _as_images(image, axes)
     features = getattr(config, "features", 32)
     return estimate(members.build(config), features, members.spec(config), training, images)

@@ -56,6 +56,11 @@ class PatchSampler:
         Share of each image to hold out, 0 for none.
     rotations : bool
         Whether patches may be transposed; flips are always made.
+
+    Attributes
+    ----------
+    held_out : list of Part or None
+        What is held out of each image.
     """
 
     def __init__(
@@ -77,7 +82,7 @@ class PatchSampler:
         self.rotations = rotations and self.patch[-1] == self.patch[-2]
         self.device = inputs[0].device
         splits = [self._split(x, validation_fraction) for x in inputs]
-        self._held_out = [held_out for _, held_out in splits]
+        self.held_out = [held_out for _, held_out in splits]
         self._cells, chances = self._tabulate([train for train, _ in splits])
         self._ladder = chances.double().cumsum(0)
 
@@ -132,7 +137,7 @@ class PatchSampler:
 
     def validation(self, limit: int = 48) -> list[Batch]:
         """Fixed batches of about `limit` patches, spread over the held-out parts; empty when nothing is held out."""
-        parts = [(index, part) for index, part in enumerate(self._held_out) if part is not None]
+        parts = [(index, part) for index, part in enumerate(self.held_out) if part is not None]
         parts = parts[:: max(len(parts) // limit, 1)]
         share = max(limit // max(len(parts), 1), 1)
         batches = []

@@ -1,11 +1,13 @@
 """What the universal denoiser makes of an image: the second input of guided networks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.image import Image
 from napari_recon.inference.predict import predict
 from napari_recon.library import find_model
@@ -15,6 +17,7 @@ from napari_recon.progress import CancelToken, ProgressCallback
 def make_guide(
     image: Image,
     *,
+    noise: Sequence[NoiseEstimate] | None = None,
     device: str = "auto",
     precision: str = "auto",
     on_progress: ProgressCallback | None = None,
@@ -26,4 +29,4 @@ def make_guide(
     """
     options: dict[str, Any] = {"device": device, "precision": precision}
     universal = TrainedModel.load(find_model("universal"))
-    return predict(universal, image, on_progress=on_progress, cancel=cancel, **options).array
+    return predict(universal, image, noise=noise, on_progress=on_progress, cancel=cancel, **options).array

@@ -43,6 +43,14 @@ class VAEConfig(Config):
         "Guided",
         "The encoder also sees what the universal denoiser makes of the image: good samples after a short training.",
     )
+    guide_error: float = option(
+        0.5,
+        "Guide's error",
+        "Error that the universal denoiser is taken to make, in standard deviations of the noise. Small: samples keep "
+        "close to its answer. Large: they follow the noisy image alone.",
+        minimum=0.05,
+        maximum=1000,
+    )
     unconditional: int = option(
         0,
         "Blind levels",

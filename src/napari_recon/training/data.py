@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ Guide = Callable[[Any], Any]
 """From a batch (N, C, [Z], Y, X) to what the universal denoiser makes of it."""
 
 
+class Prepared(NamedTuple):
+    """What a training needs of its images; `held_out` are recorded pixels (N, C, [Z], Y, X) kept from it."""
+
+    sampler: PatchSampler
+    normalization: Normalization
+    held_out: list[Any]
+
+
 def prepare(
     images: list[Image],
     targets: list[Image] | None,
@@ -38,7 +46,7 @@ def prepare(
     *,
     stabilised: bool,
     guide: Guide | None = None,
-) -> tuple[PatchSampler, Normalization]:
+) -> Prepared:
     """Normalise images and put them on the device.
 
     Parameters
@@ -86,18 +94,28 @@ def prepare(
     guides = None
     if guide is not None:
         guides, _ = _normalise([guide(b) for b in batches], normalization, spec, device)
-    return (
-        PatchSampler(
-            inputs,
-            targets=goals,
-            weights=weights,
-            guides=guides,
-            patch_size=config.patch_size,
-            size_multiple=spec.size_multiple,
-            validation_fraction=config.validation_fraction,
-        ),
-        normalization,
+    sampler = PatchSampler(
+        inputs,
+        targets=goals,
+        weights=weights,
+        guides=guides,
+        patch_size=config.patch_size,
+        size_multiple=spec.size_multiple,
+        validation_fraction=config.validation_fraction,
     )
+    return Prepared(sampler, normalization, _held_out(batches, sampler))
+
+
+def _held_out(batches: list[Any], sampler: PatchSampler) -> list[Any]:
+    """Cut out of each batch what the sampler keeps from the training."""
+    parts = []
+    for batch, tensor, part in zip(batches, sampler.inputs, sampler.held_out, strict=True):
+        if part is not None:
+            # Channels that are images of their own are samples of the sampler.
+            together = int(tensor.shape[0]) // int(batch.shape[0])
+            samples = slice(-(-part.samples.start // together), part.samples.stop // together)
+            parts.append(batch[(samples, slice(None), *(slice(a, b) for a, b in part.region))])
+    return parts
 
 
 def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[Any]:

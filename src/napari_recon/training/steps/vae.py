@@ -23,7 +23,11 @@ FITTED_PIXELS = 200_000
 
 
 class VAEStep:
-    """See `Step`. The loss is the negative evidence lower bound in nats a pixel, plus the error of the direct head."""
+    """See `Step`. The loss is the negative evidence lower bound in nats a pixel, plus the error of the direct head.
+
+    A guided network explains two observations by its clean image: the noisy one, with the noise, and the universal
+    denoiser's answer, with that denoiser's error.
+    """
 
     keeps_best = False  # samples of the last average are better than those of the best bound, which is noisy
     rotations = True
@@ -77,7 +81,11 @@ class VAEStep:
 
     def _bound(self, batch: Batch, drawn: Drawn, beta: float) -> Tensor:
         likelihood: Any = self.players["network"].likelihood
-        nll: Tensor = likelihood.nll(batch.input, drawn.image.float())
+        clean = drawn.image.float()
+        nll: Tensor = likelihood.nll(batch.input, clean)
+        if batch.guide is not None:
+            error = self.config.guide_error**2 * likelihood.variance(clean).detach()
+            nll = nll + 0.5 * (clean - batch.guide).square() / error
         weight = torch.ones_like(nll) if batch.weight is None else batch.weight.expand_as(nll)
         loss = (nll * weight).sum() / weight.sum().clamp_min(1.0)
         for divergence in _divergences(drawn):
