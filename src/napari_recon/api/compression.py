@@ -125,7 +125,8 @@ def encode(
     batch = to_batch(source.array, source.axes, loaded.spec.axes)
     _check_channels(loaded, batch.shape[1])
     check_size(batch.shape[2:])
-    guide = make_guide(source, cancel=cancel) if loaded.spec.guided else None
+    assert loaded.normalization is not None
+    guide = make_guide(source, noise=loaded.normalization.noise, cancel=cancel) if loaded.spec.guided else None
     guides = to_batch(guide, source.axes, loaded.spec.axes) if guide is not None else None
     packed = {}
     units = _units(loaded, batch.shape)

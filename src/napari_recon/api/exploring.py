@@ -197,6 +197,7 @@ def _run(
     on_progress: ProgressCallback | None,
     cancel: CancelToken | None,
 ) -> Any:
-    guides = [make_guide(i, device=device, cancel=cancel) for i in images] if model.spec.guided else []
+    noise = model.normalization.noise
+    guides = [make_guide(i, noise=noise, device=device, cancel=cancel) for i in images] if model.spec.guided else []
     runner = LatentRunner(model, images, guides, change, outputs, device)
     return np.stack(runner.run(Reporter(on_progress, "explore"), cancel or CancelToken()))

@@ -102,7 +102,10 @@ def sample(
     _check(n, seed, outputs, mean_of_samples)
     guide = None
     if loaded.spec.guided:
-        guide = make_guide(source, device=device, precision=precision, on_progress=on_progress, cancel=cancel)
+        noise = loaded.normalization.noise if loaded.normalization else None
+        guide = make_guide(
+            source, noise=noise, device=device, precision=precision, on_progress=on_progress, cancel=cancel
+        )
     runner = SampleRunner(
         loaded,
         source,
