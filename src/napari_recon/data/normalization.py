@@ -81,6 +81,7 @@ def measure(
     stabilised: bool,
     unit_noise: bool = False,
     noise: Sequence[NoiseEstimate] | None = None,
+    time_steps: Sequence[int] = (),
 ) -> Normalization:
     """Measure the normalisation of a data set.
 
@@ -94,6 +95,8 @@ def measure(
         Keep the noise at a standard deviation of one, instead of the image.
     noise : sequence of NoiseEstimate, optional
         Known noise of each channel, such as that of the image from which `batches` are cut.
+    time_steps : sequence of int, optional
+        For each array, the samples from one time to the next, as `axes.time_step` counts them; see `estimate_noise`.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def measure(
                 "Multiply the image by a large number first.",
             )
         if stabilised:
-            estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches])
+            estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches], time_steps)
             noises.append(estimate)
             values = stabilise(values, estimate.gain, estimate.intercept)
         std = float(values.std())
