@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
 from napari_recon.axes import from_batch, time_step, to_batch
@@ -143,6 +144,7 @@ class TileRunner:
         self.model, self.image, self.spec, self.strength = model, image, spec, strength
         self.batch = to_batch(image.array, image.axes, spec.axes)
         self.companions = [to_batch(c, image.axes, spec.axes) for c in companions]
+        self.keeps_mean = spec.noise_aware or spec.task == "sample"
         self.notes: list[str] = []
         self.normalization = self._check(noise)
         self.device, self.precision = choose_device(device), precision
@@ -151,7 +153,7 @@ class TileRunner:
         self.padded = padded_shape(self.shape, spec.size_multiple)
         if tile_overlap is not None and tile_overlap < 0:
             raise ReconError(f"Tiles cannot overlap by {tile_overlap} pixels.", "Leave tile_overlap out, or give 0.")
-        reach = spec.receptive_field + (2 * (MEAN_KEPT_OVER // 2) if spec.noise_aware else 0)
+        reach = spec.receptive_field + (2 * (MEAN_KEPT_OVER // 2) if self.keeps_mean else 0)
         self.halo = reach if tile_overlap is None else tile_overlap
         self.wanted_tile = tile_size
         self.tile = self._choose_tile()
@@ -288,12 +290,23 @@ class TileRunner:
     def _restore(self, seen: Seen) -> NDArray[np.float32]:
         """Make the outputs of what was seen, (outputs, *seen.raw.shape), in the units of the image."""
         values = self._in_units(self._network(seen)[None], seen)
-        if self.spec.noise_aware:
-            values += _low_pass(np.where(seen.missing, 0, seen.raw - values[0]))
+        if self.keeps_mean:
+            values += self._bias(values[0], seen)
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
             with np.errstate(invalid="ignore"):
                 values = seen.raw + np.float32(self.strength) * (values - seen.raw)
         return values
+
+    def _bias(self, mean: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
+        """Mean of what is missing from the answer over some 1000 pixels around each pixel.
+
+        Noise averages out over that many, so what remains is a bias: where the network is unsure, the mean of a
+        transformed pixel is not the transform of its mean. Added back, it keeps local mean intensities what they were.
+        """
+        difference = np.where(seen.missing, 0, seen.raw - mean)
+        for _ in range(2):
+            difference = uniform_filter(difference, size=(1, 1, *(MEAN_KEPT_OVER,) * (difference.ndim - 2)))
+        return difference
 
     def _in_units(self, answer: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
         """Crop answers (outputs, planes, channels, *sides) to what was read, and undo the normalisation."""
@@ -329,26 +342,11 @@ class TileRunner:
         return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
 
 
-def _low_pass(difference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the difference over some 1000 pixels around each pixel.
-
-    Noise averages out over that many, so what remains is a bias: where the network is unsure, the mean of a transformed
-    pixel is not the transform of its mean. Added back, it keeps local mean intensities what they were.
-    """
-    from scipy.ndimage import uniform_filter
-
-    for _ in range(2):
-        difference = uniform_filter(difference, size=(1, 1, *(MEAN_KEPT_OVER,) * (difference.ndim - 2)))
-    return difference
-
-
 def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least.
 
     Far from any known pixel that is 0, the mean of the whole image.
     """
-    from scipy.ndimage import gaussian_filter
-
     sigma = (0, 0, *(3,) * (normal.ndim - 2))
     weight = gaussian_filter((~missing).astype(np.float32), sigma)
     near = gaussian_filter(np.where(missing, 0, normal), sigma) / np.maximum(weight, 1e-6)

@@ -57,25 +57,24 @@ class SampleRunner(TileRunner):
     ) -> None:
         companions = [guide] if guide is not None else []
         super().__init__(model, image, 1.0, None, companions, tile_size, None, device, precision)
-        self.count, self.seed, self.wanted = count, seed, wanted
+        self.count, self.seed, self.wanted = count, seed, list(wanted)
         self.mean_of_samples, self.spread = mean_of_samples, spread
         self.outputs = sum(count if name == "samples" else 1 for name in wanted)
 
     def _restore(self, seen: Seen) -> NDArray[np.float32]:
         """Make the wanted outputs, (outputs, *seen.raw.shape), in the units of the image."""
-        direct = "mean" in self.wanted and not self.mean_of_samples
-        sampled = bool(set(self.wanted) - {"mean"}) or not direct
-        mean = self._in_units(self._network(seen)[None], seen)[0] if direct else None
-        samples = self._in_units(self._samples(seen), seen) if sampled else None
+        mean = self._in_units(self._network(seen)[None], seen)[0]
+        bias = self._bias(mean, seen)
+        if self.wanted == ["mean"] and not self.mean_of_samples:
+            return np.stack([mean + bias])
+        samples = self._in_units(self._samples(seen), seen) + bias
         made: list[NDArray[np.float32]] = []
         for name in self.wanted:
             if name == "samples":
-                assert samples is not None
                 made.extend(samples)
-            elif name == "mean" and mean is not None:
-                made.append(mean)
+            elif name == "mean" and not self.mean_of_samples:
+                made.append(mean + bias)
             else:
-                assert samples is not None
                 made.append(self._statistic(name, samples, seen))
         return np.stack(made)
 
