@@ -2,10 +2,11 @@
 
 python benchmarks/quality_vae.py [fmd] [prior] [phantoms] [train400] [--minutes 10 | --steps N] [--models FOLDER]
 
-``fmd`` trains on each noisy channel alone; its truths are means of 50 shots, whose own noise the intervals are to hold. ``prior`` generates from those models and compares with the image they
-learned. ``phantoms`` trains on simulated images with known truth, and tells how much wider intervals have to be than
-what neighbours share shows (GRAIN in inference/calibration.py). ``train400`` trains on the noisy `train400` for
-`--minutes` and denoises `bsd68`. Models in --models are used again instead of trained.
+``fmd`` trains on each noisy channel alone; its truths are means of 50 shots, whose own noise belongs to the intervals.
+``prior`` generates from those models and compares with the image they learned. ``phantoms`` trains on simulated
+images with known truth, and tells how much wider intervals have to be than what neighbours share shows (GRAIN in
+inference/calibration.py). ``train400`` trains on the noisy `train400` for `--minutes` and denoises `bsd68`. Models in
+--models are used again instead of trained.
 """
 
 import argparse
