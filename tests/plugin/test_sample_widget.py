@@ -247,7 +247,7 @@ def test_traversal_of_another_layer_is_a_layer_of_its_own(viewer, cells, panel, 
     panel.layer.choose(viewer.add_image(noisy_image((SIZE, SIZE))[::-1], name="other"))
     run(qtbot, panel)
     assert viewer.layers["cells [traversal]"].data is before
-    assert viewer.layers["other [traversal]"].data.shape == (9, SIZE, SIZE)
+    assert len(viewer.layers["other [traversal]"].data) == 9
 
 
 def test_interpolates_to_another_layer(viewer, cells, panel, problems, qtbot):
