@@ -1,10 +1,10 @@
 """Hold the spread of samples against the real error, without knowing the truth.
 
 White noise of neighbouring pixels is unrelated; what the residuals of neighbours have in common is the error of the
-mean, but for the noise that the mean took over, which a random probe of its derivative tells (as in Stein's unbiased
-risk estimate by Monte Carlo: Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE TIP 2008). Unlike the squared residual
-this needs no exact knowledge of the noise's strength, beside which the error is small. Neighbours in the samples have
-in common what they should have. It is asked of a region that was held out of the training.
+mean, but for the noise that the mean took over, which a random probe of its derivative tells (as in Monte-Carlo SURE,
+Ramani et al., IEEE TIP 2008). Unlike the squared residual this needs no exact knowledge of the noise's strength, beside
+which the error is small. Neighbours in the samples have in common what they should have. It is asked of a region that
+was held out of the training.
 """
 
 from __future__ import annotations
