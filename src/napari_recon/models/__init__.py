@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
-from napari_recon.models import autoencoder
+from napari_recon.models import autoencoder, gan
 from napari_recon.models._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ MODELS: dict[str, Family] = {
         autoencoder.build,
         "denoise",
         "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
+    ),
+    "gan": Family(
+        gan.GANConfig,
+        gan.spec,
+        gan.build,
+        "upscale",
+        "Train a generator to upscale, on high-resolution images alone; adversarially on request.",
     ),
 }
 
