@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         read_image,
         save_model,
         train,
+        upscale,
         write_image,
     )
     from napari_recon.errors import ReconError
@@ -39,6 +40,7 @@ __all__ = [
     "read_image",
     "save_model",
     "train",
+    "upscale",
     "write_image",
 ]
 

@@ -3,6 +3,7 @@
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.models import load_model, save_model
 from napari_recon.api.training import train, training_estimate
+from napari_recon.api.upscaling import upscale
 from napari_recon.io import read_image, write_image
 from napari_recon.library import list_models
 from napari_recon.quality.metrics import evaluate
@@ -17,5 +18,6 @@ __all__ = [
     "save_model",
     "train",
     "training_estimate",
+    "upscale",
     "write_image",
 ]

@@ -48,7 +48,7 @@ def train(
     Parameters
     ----------
     family : str
-        ``"autoencoder"``.
+        ``"autoencoder"``, or ``"gan"``.
     image : Image, array, or list of them
         What to learn from; noisy images suffice.
     target : Image, array, or list of them, optional
@@ -122,7 +122,7 @@ def train(
             on_progress=on_progress,
             cancel=cancel,
         )
-    origins = provenance(images, targets, training, result, origin, str(fabric.device))
+    origins = provenance(images, targets, spec.scale, training, result, origin, str(fabric.device))
     return TrainedModel(
         family=family,
         config=config,

@@ -38,7 +38,7 @@ class Prediction:
     Parameters
     ----------
     array : numpy.ndarray
-        float32, of the shape and in the units of the image.
+        float32, in the units of the image and of its shape; Y and X times the model's scale.
     normalization : Normalization
         What the intensities were transformed by.
     notes : list of str
@@ -66,12 +66,12 @@ def predict(
     on_progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Prediction:
-    """Apply a denoising model to every plane (or volume) of an image.
+    """Apply a model to every plane (or volume) of an image.
 
     Parameters
     ----------
     model : TrainedModel
-        Of any size-preserving family.
+        Of any family whose network turns an image into one image, of the same size or enlarged.
     image : Image
         Any axes; samples and, unless the model takes several, channels are done one by one.
     strength : float
@@ -141,8 +141,9 @@ class _Runner:
             )
         found = self.model.normalization
         if found is None:
-            found = measure([self.batch], stabilised=True, unit_noise=True, noise=noise)
-            if all(n.snr > NOISELESS for n in found.noise):
+            stabilised = spec.noise_aware
+            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise)
+            if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
         if found.channels != channels:
             raise ReconError(
@@ -189,10 +190,11 @@ class _Runner:
         return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
 
     def _allocate(self) -> NDArray[np.float32]:
+        shape = (*self.batch.shape[:2], *(self.spec.scale * n for n in self.shape))
         try:
-            return np.empty(self.batch.shape, np.float32)
+            return np.empty(shape, np.float32)
         except MemoryError as error:
-            size = 4 * float(np.prod(self.batch.shape, dtype=float)) / 2**30
+            size = 4 * float(np.prod(shape, dtype=float)) / 2**30
             raise ReconError(
                 f"The result needs {size:.1f} GB of memory, which are not free.", "Work on a part of the image."
             ) from error
@@ -236,14 +238,18 @@ class _Runner:
         padded = np.pad(normal, [(0, 0), (0, 0), *((0, b) for b in beyond)], mode="symmetric")
         seen = tuple(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True))
         answer = self._network(padded[(*EVERY, *seen)], first)
-        # From here on without what was mirrored.
-        raw, missing = raw[(*EVERY, *seen)], missing[(*EVERY, *seen)]
+        # From here on without what was mirrored, and in pixels of the result.
+        scale = self.spec.scale
+        raw, missing = (_repeat(a[(*EVERY, *seen)], scale) for a in (raw, missing))
         answer = answer[(*EVERY, *(slice(n) for n in raw.shape[2:]))]
         values = np.stack([self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1)
         if self.spec.noise_aware:
             values += _low_pass(np.where(missing, 0, raw - values))
-        kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True))
-        own = (*EVERY, *(slice(k.start - s.start, k.stop - s.start) for k, s in zip(kept, tile.read, strict=True)))
+        kept = tuple(
+            slice(scale * s.start, scale * min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True)
+        )
+        starts = [scale * s.start for s in tile.read]
+        own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, starts, strict=True)))
         values = values[own]
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
             with np.errstate(invalid="ignore"):
@@ -273,6 +279,14 @@ class _Runner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             answer: Tensor = network(x, *more)
         return answer.float().cpu()
+
+
+def _repeat(pixels: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Make each pixel of (N, C, [Z], Y, X) a block of `scale` pixels along every spatial axis."""
+    if scale > 1:
+        for axis in range(2, pixels.ndim):
+            pixels = pixels.repeat(scale, axis)
+    return pixels
 
 
 def _low_pass(difference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -177,10 +177,15 @@ class Upscaler(nn.Module):
                 nn.init.zeros_(p)
 
     def weights(self, fidelity: float) -> Mapping[str, Tensor]:
-        """Weights at a fidelity from 1 (the faithful ones) to 0 (the perceptual ones), by name."""
-        faithful = dict(self.generator.named_parameters())
+        """Weights at a fidelity from 1 (the faithful ones) to 0 (the perceptual ones), by name.
+
+        Below 1 the faithful ones are held: what learns is the difference.
+        """
+        faithful: dict[str, Tensor] = dict(self.generator.named_parameters())
         if self.difference is None:
             return faithful
+        if fidelity < 1:
+            faithful = {name: p.detach() for name, p in faithful.items()}
         return {name: faithful[name] + (1 - fidelity) * p for name, p in self.difference.named_parameters()}
 
     def forward(self, x: Tensor, fidelity: float = 1.0) -> Tensor:

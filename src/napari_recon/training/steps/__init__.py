@@ -2,7 +2,8 @@
 
 from napari_recon.training.steps._base import Step
 from napari_recon.training.steps.autoencoder import AutoencoderStep
+from napari_recon.training.steps.gan import GANStep
 
-STEPS: dict[str, type[Step]] = {"autoencoder": AutoencoderStep}
+STEPS: dict[str, type[Step]] = {"autoencoder": AutoencoderStep, "gan": GANStep}
 
 __all__ = ["STEPS", "Step"]
