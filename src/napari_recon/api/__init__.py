@@ -3,7 +3,7 @@
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.models import load_model, save_model
 from napari_recon.api.training import train, training_estimate
-from napari_recon.api.upscaling import upscale
+from napari_recon.api.upscaling import shipped_upscaler, upscale
 from napari_recon.io import read_image, write_image
 from napari_recon.library import list_models
 from napari_recon.quality.metrics import evaluate
@@ -16,6 +16,7 @@ __all__ = [
     "measure_noise",
     "read_image",
     "save_model",
+    "shipped_upscaler",
     "train",
     "training_estimate",
     "upscale",

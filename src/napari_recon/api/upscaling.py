@@ -16,6 +16,8 @@ from napari_recon.inference.predict import Prediction, predict
 from napari_recon.models.gan import GANConfig, at_fidelity
 from napari_recon.progress import CancelToken, ProgressCallback
 
+SHIPPED_SCALES = (2, 4)
+
 
 def upscale(
     image: Any,
@@ -115,6 +117,16 @@ def upscale(
     if not return_trust:
         return result
     return result, _enlarged(source, trust.pixels, config.scale, f"{source.name} [trust]", record)
+
+
+def shipped_upscaler(scale: int) -> TrainedModel:
+    """Load the model that ships with napari-recon for a scale; raises `ReconError` when there is none."""
+    if scale not in SHIPPED_SCALES:
+        raise ReconError(
+            f"No model for scale {scale} ships with napari-recon.",
+            "Use 2 or 4, or train one: napari-recon train gan IMAGES --scale 3 --out MODEL.",
+        )
+    return load_model(f"upscale-x{scale}")
 
 
 def _checked(model: TrainedModel, fidelity: float) -> GANConfig:

@@ -116,7 +116,8 @@ def at_fidelity(config: GANConfig, weights: dict[str, Tensor], fidelity: float) 
     single = {k: w.float() for k, w in weights.items() if k.startswith("generator.")}
     for key, difference in weights.items():
         if key.startswith("difference."):
-            single["generator." + key.removeprefix("difference.")] += (1 - fidelity) * difference.float()
+            name = "generator." + key.removeprefix("difference.")
+            single[name] = single[name] + (1 - fidelity) * difference.float()
     return replace(config, perceptual=False), single
 
 

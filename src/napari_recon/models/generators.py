@@ -175,6 +175,7 @@ class Upscaler(nn.Module):
         if difference is not None:
             for p in difference.parameters():
                 nn.init.zeros_(p)
+            self.register_load_state_dict_pre_hook(_begin_faithful)  # type: ignore[no-untyped-call]
 
     def weights(self, fidelity: float) -> Mapping[str, Tensor]:
         """Weights at a fidelity from 1 (the faithful ones) to 0 (the perceptual ones), by name.
@@ -192,3 +193,10 @@ class Upscaler(nn.Module):
         """(N, channels, Y, X) to (N, channels, scale * Y, scale * X)."""
         out: Tensor = functional_call(self.generator, dict(self.weights(fidelity)), (x,))
         return out
+
+
+def _begin_faithful(module: Upscaler, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let weights without perceptual ones be loaded, which then differ by nothing."""
+    assert module.difference is not None
+    for name, p in module.difference.named_parameters():
+        state.setdefault(f"{prefix}difference.{name}", torch.zeros_like(p))

@@ -31,12 +31,22 @@ FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that
 
 
 def best_start(family: str, has_target: bool, options: dict[str, Any]) -> str | None:
-    """Name of the model that a training starts from when the user leaves it open: the universal denoiser or none."""
+    """Name of the shipped model that a training starts from when the user leaves it open, None for fresh weights."""
     chosen = {name for name, value in options.items() if value is not None}
-    own = {o.name for o in get_family(family).config.options()} - {"loss", "mask_fraction", "mask_axis", "mask_length"}
-    if family != "autoencoder" or has_target or chosen & own:
+    own = {o.name for o in get_family(family).config.options()}
+    if family == "autoencoder":
+        name, free = "universal", {"loss", "mask_fraction", "mask_axis", "mask_length"}
+    elif family == "gan":
+        # Its network is as it ships, unless one of these is chosen.
+        name, free = (
+            f"upscale-x{options.get('scale') or 2}",
+            own - {"network", "channels", "features", "blocks", "attention"},
+        )
+    else:
         return None
-    return "universal" if any(m.name == "universal" for m in list_models()) else None
+    if has_target or chosen & (own - free):
+        return None
+    return name if any(m.name == name and m.shipped for m in list_models()) else None
 
 
 def configs(
@@ -71,7 +81,9 @@ def first_step(family: str, config: Any, origin: TrainedModel | None, seed: int,
                 f"The network of {origin.name} differs from the one asked for.",
                 "Leave out the options that change the network, or start from nothing.",
             ) from error
-    return STEPS[family](config, network, has_target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # a discriminator has first weights too
+        return STEPS[family](config, network, has_target)
 
 
 @contextmanager
