@@ -25,6 +25,7 @@ def upscale(
     *,
     axes: str | None = None,
     fidelity: float = 1.0,
+    trust: bool = True,
     return_trust: bool = False,
     keep_dtype: bool = False,
     tile_size: int | None = None,
@@ -46,6 +47,8 @@ def upscale(
         Axes of an array that does not know its own, such as ``"ZYX"``.
     fidelity : float
         1 for the weights that are faithful, 0 for those that look sharp and invent texture, between them interpolated.
+    trust : bool
+        Measure how far the result can be trusted; False saves its time.
     return_trust : bool
         Return a map of trust too. Distrusted is what disagrees with the input by more than its noise after going
         through the optics again, detail that the optics would not have passed, and texture that only the perceptual
@@ -91,8 +94,10 @@ def upscale(
         )
 
     done = run(fidelity)
-    trust = judge(source, done.array, run(1.0).array if fidelity < 1 else None, loaded, fidelity)
-    notes = done.notes + ([trust.warning] if trust.warning else [])
+    found = None
+    if trust or return_trust:
+        found = judge(source, done.array, run(1.0).array if fidelity < 1 else None, loaded, fidelity)
+    notes = done.notes + ([found.warning] if found is not None and found.warning else [])
     pixels: Any = done.array
     if keep_dtype:
         pixels, note = to_dtype(pixels, source.dtype)
@@ -107,16 +112,17 @@ def upscale(
         "tile_size": done.tile_size,
         "device": done.device,
         "precision": done.precision,
-        "trust": trust.summary(),
+        "trust": found.summary() if found is not None else None,
         "notes": notes,
         "version": version("napari-recon"),
     }
-    if not isinstance(image, Image):
-        return (pixels, trust.pixels) if return_trust else pixels
     result = _enlarged(source, pixels, config.scale, f"{source.name} [x{config.scale}]", record)
-    if not return_trust:
-        return result
-    return result, _enlarged(source, trust.pixels, config.scale, f"{source.name} [trust]", record)
+    results = [result]
+    if return_trust and found is not None:
+        results.append(_enlarged(source, found.pixels, config.scale, f"{source.name} [trust]", record))
+    if not isinstance(image, Image):
+        results = [r.array for r in results]
+    return tuple(results) if return_trust else results[0]
 
 
 def shipped_upscaler(scale: int) -> TrainedModel:
