@@ -6,8 +6,9 @@
 Images: as for `pretrain_denoiser.py`, procedural phantoms, scikit-image's samples and the freely licensed photographs
 of any folder given. No benchmark image is read.
 
-Low resolution is made in two ways, half of the patches each: by MATLAB's bicubic, rounded to 8 bits, as the public test
-sets were; and by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths.
+Low resolution is made in two ways: two thirds of the patches by MATLAB's bicubic, rounded to 8 bits, as the public test
+sets were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths.
+The noise tells the network which of the two it sees.
 
 The budget is processor time, so that other work on the machine changes nothing. It goes on from ``OUT/last.pt`` when
 that exists; the learning rate falls over the second half of the budget, which a later run can so make longer.
@@ -31,6 +32,7 @@ from napari_recon.data.degradation import area_bin, bicubic_downsample, blur, ga
 from napari_recon.models._blocks import channels_last
 from napari_recon.models.gan import GANConfig, build
 from napari_recon.models.generators import enlarge
+from napari_recon.quality.trust import typical_roughness
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -66,20 +68,22 @@ def _orthogonal(matrix: Tensor) -> Tensor:
 
 
 def degrade(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
-    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first half by bicubic, the rest by optics."""
-    half = (len(fine) + 1) // 2
-    public = (bicubic_downsample(fine[:half], scale).clamp(0, 1) * 255).round() / 255
-    n = len(fine) - half
+    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first two thirds by bicubic, the rest by optics."""
+    first = _publics(len(fine))
+    public = (bicubic_downsample(fine[:first], scale).clamp(0, 1) * 255).round() / 255
+    n = len(fine) - first
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(n, generator=rng)
 
-    micrographs = area_bin(blur(fine[half:], gaussian_kernels(uniform(0, 0.4 * scale))), scale)
+    micrographs = area_bin(blur(fine[first:], gaussian_kernels(uniform(0, 0.4 * scale))), scale)
     photons = torch.exp(uniform(math.log(50), math.log(30_000)))[:, None, None, None]
     read = torch.exp(uniform(math.log(0.3), math.log(5)))[:, None, None, None]
-    noisy = shot_and_read_noise(micrographs, photons, read, rng)
-    noiseless = (torch.rand(n, generator=rng) < 0.3)[:, None, None, None]
-    return torch.cat([public, torch.where(noiseless, micrographs, noisy)])
+    return torch.cat([public, shot_and_read_noise(micrographs, photons, read, rng)])
+
+
+def _publics(count: int) -> int:
+    return round(count * 2 / 3)
 
 
 @torch.no_grad()
@@ -89,8 +93,10 @@ def validate(network: nn.Module, pairs: Pairs, scale: int) -> dict[str, float]:
     for low, fine in pairs:
         errors = [(f(low) - fine).square().mean(dim=(1, 2, 3)) for f in (network, lambda x: enlarge(x, scale))]
         gains.append(10 * torch.log10((errors[1] + 1e-8) / (errors[0] + 1e-8)))
-    halves = torch.stack(gains).unflatten(1, (2, -1)).mean(dim=(0, 2))
-    return {"gain_bicubic_db": round(float(halves[0]), 3), "gain_optics_db": round(float(halves[1]), 3)}
+    table = torch.stack(gains)
+    first = _publics(table.shape[1])
+    parts = {"gain_bicubic_db": table[:, :first], "gain_optics_db": table[:, first:]}
+    return {name: round(float(part.mean()), 3) for name, part in parts.items()}
 
 
 def start_from(network: nn.Module, path: Path) -> None:
@@ -99,13 +105,14 @@ def start_from(network: nn.Module, path: Path) -> None:
     network.load_state_dict({k: v for k, v in averaged.items() if "tail" not in k}, strict=False)
 
 
-def export(network: nn.Module, config: GANConfig, out: Path, step: int, minutes: float) -> None:
-    """Write the model file as it ships, in half precision."""
+def export(network: nn.Module, config: GANConfig, out: Path, step: int, minutes: float, seen: Pairs) -> None:
+    """Write the model file as it ships, in half precision; `seen` is like what it learned from."""
     provenance = {
         "created": datetime.date.today().isoformat(),
         "script": "scripts/pretrain_upscaler.py",
         "steps": step,
         "core_minutes": round(minutes, 1),
+        "roughness": typical_roughness(image.numpy() for low, _ in seen for image in low[:, 0]),
         "data": "procedural phantoms, scikit-image samples, freely licensed photographs (see the card)",
         "licence": "BSD-3-Clause",
     }
@@ -193,7 +200,7 @@ def main() -> None:
             temporary = last.with_suffix(".tmp")
             torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
             temporary.replace(last)
-            export(averaged, config, args.out, step, minutes)
+            export(averaged, config, args.out, step, minutes, validation)
         if used >= 1:
             break
 

@@ -28,6 +28,7 @@ VARIANTS = {
         "residual x3": {"features": 4, "blocks": 1, "scale": 3},
         "residual x4 joint channels": {"features": 4, "blocks": 1, "scale": 4, "channels": 3},
         "residual with attention": {"features": 4, "blocks": 2, "attention": True},
+        "residual with perceptual weights": {"features": 4, "blocks": 1, "perceptual": True},
         "compact": {"network": "compact", "features": 4, "blocks": 2},
         "rrdb": {"network": "rrdb", "features": 4, "blocks": 1},
     },
