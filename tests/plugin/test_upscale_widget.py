@@ -135,3 +135,24 @@ def test_without_a_layer_it_says_what_to_do(panel, problems):
     panel.controls.run()
     assert "no image to upscale" in panel.controls.line.text()
     assert any("Open Sample" in str(p.message) for p in problems)
+
+
+def test_a_training_shows_its_game_and_leads_here(viewer, open_panel, qtbot):
+    viewer.add_image(noisy_image((SIZE, SIZE)), name="cells")
+    train = open_panel("Train")
+    train.form.family.setCurrentIndex(train.form.family.findData("gan"))
+    train.form.budget.setCurrentText("steps")
+    train.form.amount.setValue(6)
+    train.form.start_from.combo.setCurrentIndex(1)
+    train.advanced.button.click()
+    small = {"features": 4, "blocks": 1, "patch_size": 16, "batch_size": 2, "perceptual": True, "fidelity_share": 0.5}
+    train.advanced.content.set_values(small | {"validate_every": 3})
+    seen = []
+    train.controls.requested.connect(lambda: train.controls.job.progressed.connect(lambda e: seen.append(e.values)))
+    run(qtbot, train)
+    assert any("D(real)" in values for values in seen)
+    assert train.use.text() == "Use in Upscale"
+    train.use.click()
+    upscale = next(w for w in viewer.window.dock_widgets.values() if hasattr(w, "fidelity"))
+    assert upscale.model.label() == "cells 1"
+    assert upscale.fidelity.isEnabled()
