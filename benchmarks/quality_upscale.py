@@ -1,6 +1,6 @@
 """Quality of upscaling: the shipped models without any training, beside interpolation, and the perceptual stage.
 
-python benchmarks/quality_upscale.py [set5] [micrographs] [speed] [perceptual] [--minutes 10]
+python benchmarks/quality_upscale.py [set5] [micrographs] [speed] [ring] [perceptual] [--minutes 10]
 
 Micrographs are the long exposures of `w2s10`, `fmd` and `gigadb`, made coarse by `data/degradation.py`; the models get
 the coarse image and nothing else.
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
+from torch import nn
 
 from napari_recon import api, read_image
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.degradation import Optics
+from napari_recon.losses.adversarial import ADVERSARIAL
 
 Row = dict[str, Any]
 Array = NDArray[np.floating]
@@ -162,7 +164,49 @@ def perceptual(minutes: float) -> list[Row]:
     return rows
 
 
-PARTS: dict[str, Callable[[], list[Row]]] = {"set5": set5, "micrographs": micrographs, "speed": speed}
+def ring() -> list[Row]:
+    """The article's plain minimax game on a ring of eight Gaussians: how many of them the generator finds."""
+    angles = torch.arange(8) * torch.pi / 4
+    centres = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    rows = []
+    for seed in range(3):
+        found = _play(centres, seed)
+        distance, nearest = torch.cdist(found, centres).min(dim=1)
+        near = distance < 0.25  # five standard deviations
+        counts = torch.bincount(nearest[near], minlength=8)
+        modes = int((counts > 0.02 * len(found)).sum())
+        rows.append({"seed": seed, "modes of 8": modes, "share near a mode": float(near.float().mean())})
+    return rows
+
+
+def _play(centres: torch.Tensor, seed: int, steps: int = 3000) -> torch.Tensor:
+    """Train two small networks against each other; points that the generator then makes."""
+    torch.manual_seed(seed)
+    players = [
+        nn.Sequential(nn.Linear(a, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, b))
+        for a, b in ((16, 2), (2, 1))
+    ]
+    generator, discriminator = players
+    optimizers = [torch.optim.Adam(p.parameters(), lr=1e-3, betas=(0.5, 0.9)) for p in players]
+    game = ADVERSARIAL["minimax"]
+    for _ in range(steps):
+        real = centres[torch.randint(0, 8, (256,))] + 0.05 * torch.randn(256, 2)
+        fake = generator(torch.randn(256, 16))
+        loss = game.discriminator(discriminator(real), discriminator(fake.detach()))
+        _update(optimizers[1], loss)
+        _update(optimizers[0], game.generator(discriminator(real).detach(), discriminator(fake)))
+    with torch.no_grad():
+        points: torch.Tensor = generator(torch.randn(4000, 16))
+    return points
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+PARTS: dict[str, Callable[[], list[Row]]] = {"set5": set5, "micrographs": micrographs, "speed": speed, "ring": ring}
 
 
 def main() -> None:

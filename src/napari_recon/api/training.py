@@ -122,7 +122,7 @@ def train(
             on_progress=on_progress,
             cancel=cancel,
         )
-    origins = provenance(images, targets, spec.scale, training, result, origin, str(fabric.device))
+    origins = provenance(images, targets, 1 if targets else spec.scale, training, result, origin, str(fabric.device))
     return TrainedModel(
         family=family,
         config=config,

@@ -26,7 +26,7 @@ DISCRIMINATOR_FEATURES = 24
 
 
 class GANStep:
-    """See `Step`. Learns from high-resolution images alone; their low-resolution side is simulated.
+    """See `Step`. Learns from high-resolution images alone, their low-resolution side simulated; or from pairs.
 
     The perceptual weights are differences from the faithful ones, so halving them is a way back that needs no copy:
     it ends at weights known to be sound.
@@ -37,8 +37,6 @@ class GANStep:
     rotations = True
 
     def __init__(self, config: GANConfig, network: nn.Module, has_target: bool) -> None:
-        if has_target:
-            raise ReconError("An upscaler makes its own low-resolution images.", "Leave the target out.")
         assert isinstance(network, Upscaler)
         self.config, self.optics = config, optics_of(config)
         # The loss of the faithful weights says nothing of the perceptual ones, which must be the last.
@@ -69,9 +67,8 @@ class GANStep:
 
     def losses(self, batch: Batch, rng: torch.Generator, used: float) -> Iterator[tuple[str, Tensor]]:
         """Yield the loss of the generator, in the perceptual stage after that of the discriminator."""
-        high, weight = self._cut(batch)
-        clean = self.optics.expected(high)
-        low = self._noisy(clean, rng)
+        high, clean = self._pair(batch)
+        low, weight = self._noisy(clean, rng, batch), batch.weight
         if not self.config.perceptual or used < self.config.fidelity_share:
             result = self.players["network"](low)
             if self.config.perceptual:
@@ -89,8 +86,8 @@ class GANStep:
 
     def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """Loss of the faithful weights on a held-out batch."""
-        high, weight = self._cut(batch)
-        return self._loss(network(self._noisy(self.optics.expected(high), rng)), high, weight)
+        high, clean = self._pair(batch)
+        return self._loss(network(self._noisy(clean, rng, batch)), high, batch.weight)
 
     def _perceptual_loss(self, high: Tensor, clean: Tensor, result: Tensor, weight: Tensor | None) -> Tensor:
         config = self.config
@@ -130,22 +127,18 @@ class GANStep:
         begun = name in ("real", "fake") or mean > 0
         mean.lerp_(value.to(mean), 1 - MEMORY if begun else 1.0)
 
-    def _noisy(self, clean: Tensor, rng: torch.Generator) -> Tensor:
+    def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """High resolution, and low resolution before the simulated noise."""
+        if batch.target is None:
+            return batch.input, self.optics.expected(batch.input)
+        scale = self.config.scale
+        return batch.target, batch.input[..., ::scale, ::scale]  # recorded pixels, each repeated
+
+    def _noisy(self, clean: Tensor, rng: torch.Generator, batch: Batch) -> Tensor:
         """What the camera makes of it: photons are counted in units of the mean intensity."""
-        if self.config.photons is None:
+        if self.config.photons is None or batch.target is not None:
             return clean
         # On the CPU, where the generator is: the same noise on every device.
         counted = clean.cpu() * self._contrast + 1
         noisy = shot_and_read_noise(counted, self.config.photons, self.config.read_noise, rng)
         return ((noisy - 1) / self._contrast).to(clean)
-
-    def _cut(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Images and weights without the last rows and columns that do not fill a low-resolution pixel."""
-        scale, shape = self.config.scale, batch.input.shape[2:]
-        height, width = (n // scale * scale for n in shape)
-        if not height or not width:
-            raise ReconError(
-                f"A patch of {shape[0]} x {shape[1]} pixels is too small for scale {scale}.", "Use a larger image."
-            )
-        weight = None if batch.weight is None else batch.weight[..., :height, :width]
-        return batch.input[..., :height, :width], weight
