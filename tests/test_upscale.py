@@ -206,3 +206,16 @@ def test_the_command_writes_the_result_and_its_trust(scene, tmp_path, monkeypatc
         cli.main(["upscale", "in.tif", "out.tif", "--scale", "4", "--model", "model.safetensors"])
     assert done.value.code == 1
     assert "upscales by 3, not by 4" in capsys.readouterr().err
+
+
+def test_the_command_trains_both_stages(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    api.write_image("sharp.tif", Image(scene, "YX"))
+    small = "--features 4 --blocks 1 --patch-size 16 --batch-size 2 --steps 4 --start-from none"
+    optics = "--na 1.4 --wavelength 520 --pixel-size 65 --photons 100"
+    with pytest.raises(SystemExit) as done:
+        cli.main(f"train gan sharp.tif --out both --scale 4 --perceptual {small} {optics}".split())
+    assert done.value.code == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["family"], answer["config"]["perceptual"], answer["config"]["scale"]) == ("gan", True, 4)
+    assert api.upscale(scene, "both.safetensors", fidelity=0.5, **EXACT).shape == (280, 332)

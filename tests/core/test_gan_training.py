@@ -219,3 +219,13 @@ def test_recorded_pairs_teach_what_no_optics_says(sharp):
     with pytest.raises(ReconError, match="The target is") as caught:
         api.train("gan", sharp, sharp, steps=1, **SMALL)
     assert "2 times the size" in caught.value.hint
+
+
+def test_the_preview_has_the_size_of_its_region(sharp):
+    events = []
+    api.train(
+        "gan", sharp, steps=3, start_from=None, preview=sharp[:20, :31], on_progress=events.append, **SMALL
+    )  # fmt: skip
+    shown = [e.preview for e in events if e.preview is not None]
+    assert shown
+    assert shown[-1].shape == (20, 30)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.measure import block_reduce
 from torch import nn
 
 from napari_recon.api.models import Model, load_model
@@ -65,7 +66,7 @@ def train(
     resume : bool
         Go on from `checkpoint`, exactly as if there had been no break.
     preview : Image or array, optional
-        Small image to denoise now and then; the result comes with the progress events.
+        Small image to restore now and then, for an upscaler binned first; the result comes with the progress events.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     on_progress, cancel
@@ -109,7 +110,8 @@ def train(
             on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
         picture = None
         if preview is not None:
-            picture = _previewer(family, config, normalization, as_image(preview, axes), str(fabric.device))
+            region = _coarse(as_image(preview, axes), spec.scale)
+            picture = _previewer(family, config, normalization, region, str(fabric.device))
         result = fit(
             step,
             sampler,
@@ -179,8 +181,18 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     return images
 
 
+def _coarse(image: Image, scale: int) -> Image:
+    """An image with its pixels binned to squares of `scale`, so that an upscaler gives it back."""
+    if scale == 1:
+        return image
+    cut = image.crop({a: slice(0, max(image.size(a) // scale, 1) * scale) for a in "YX"})
+    blocks = tuple(scale if a in "YX" else 1 for a in image.axes)
+    binned = block_reduce(np.asarray(cut.array, np.float32), blocks, np.mean)  # type: ignore[no-untyped-call]
+    return cut.with_array(binned)
+
+
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
-    """A function that denoises the region with the network of the moment."""
+    """A function that restores the region with the network of the moment."""
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
         model = TrainedModel(family, config, {}, normalization, _network=network)

@@ -75,13 +75,14 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
     """
     optics = optics_of(cast(GANConfig, model.config))
     low, high = (to_batch(a, source.axes) for a in (source.array, result))
-    sure = high if faithful is None else to_batch(faithful, source.axes)
+    sure = None if faithful is None else to_batch(faithful, source.axes)
     pixels = np.empty(high.shape, np.float32)
     agreed, changes, worth = [], [], np.zeros(2)
     for channel in range(low.shape[1]):
         noise = estimate_noise([low[:, channel]])
         for n in range(low.shape[0]):
-            seen, shown, known = (_finite(batch[n, channel]) for batch in (low, high, sure))
+            seen, shown = (_finite(batch[n, channel]) for batch in (low, high))
+            known = None if sure is None else _finite(sure[n, channel])
             pixels[n, channel], share, weight = _judge_plane(seen, shown, known, noise, optics)
             agreed.append(share)
             worth += (float((weight * pixels[n, channel]).sum()), float(weight.sum()))
@@ -100,7 +101,7 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
 
 
 def _judge_plane(
-    low: Plane, high: Plane, sure: Plane, noise: NoiseEstimate, optics: Optics
+    low: Plane, high: Plane, sure: Plane | None, noise: NoiseEstimate, optics: Optics
 ) -> tuple[Plane, float, Plane]:
     """Trust, the share of the input that is agreed with, and the local contrast of one plane."""
     scale = optics.scale
@@ -109,7 +110,9 @@ def _judge_plane(
     sigma = np.sqrt(np.maximum(noise.gain * low + noise.intercept, 0))
     disagreed = disagreement(low, seen[0, 0].numpy(), sigma)
     typical = float(np.median(sigma))
-    shares = [unseen_share(unseen, high, scale, typical), unseen_share(high - sure, high, scale, typical)]
+    shares = [unseen_share(unseen, high, scale, typical)]
+    if sure is not None:
+        shares.append(unseen_share(high - sure, high, scale, typical))
     weight = np.abs(high - high.mean())
     return trust_map(disagreed, shares, scale), float((disagreed <= 1.5).mean()), weight
 

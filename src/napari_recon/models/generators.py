@@ -60,7 +60,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
-        out: Tensor = x + self.gate(self.second(torch.relu(self.first(x))))
+        out: Tensor = x + self.gate(self.second(F.relu(self.first(x), inplace=True)))
         return out
 
 
@@ -110,7 +110,7 @@ class CompactBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
-        out: Tensor = self.gate(F.leaky_relu(self.conv(x), 0.1))
+        out: Tensor = self.gate(F.leaky_relu(self.conv(x), 0.1, inplace=True))
         return out
 
 
