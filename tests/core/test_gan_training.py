@@ -150,6 +150,13 @@ def test_images_whose_sides_are_no_multiples_of_the_scale_train(sharp):
         api.train("gan", sharp[:2], steps=4, scale=3, start_from=None, **SMALL)
 
 
+@pytest.mark.parametrize("loss", ["l1", "mse", "ms_ssim"])
+def test_every_distance_trains(sharp, loss):
+    model = api.train("gan", sharp, steps=25, start_from=None, loss=loss, **SMALL | {"learning_rate": 3e-3})
+    losses = [value for _, value in model.provenance["validation_loss"]]
+    assert losses[-1] < losses[0]
+
+
 def test_a_measured_psf_is_read(sharp, tmp_path):
     y, x = np.mgrid[:9, :9]
     bead = (200 * np.exp(-((y - 4) ** 2 + (x - 4) ** 2) / 4)).astype(np.uint8)

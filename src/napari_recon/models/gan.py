@@ -31,7 +31,10 @@ class GANConfig(Config):
     blocks: int = option(4, "Blocks", "Number of blocks of the generator.", minimum=1, maximum=32)
     attention: bool = option(False, "Attention", "Weigh the pixels inside each block by a learned gate.")
     loss: str = option(
-        "charbonnier", "Loss", "Distance between prediction and target.", choices=("charbonnier", "l1", "mse")
+        "charbonnier",
+        "Loss",
+        "Distance between prediction and target.",
+        choices=("charbonnier", "l1", "mse", "ms_ssim"),
     )
     psf_sigma: float = option(
         0.5, "Blur", "Standard deviation of the PSF in high-resolution pixels.", minimum=0, maximum=100

@@ -14,6 +14,7 @@ from napari_recon.data.patches import Batch
 from napari_recon.errors import ReconError
 from napari_recon.losses import LOSSES
 from napari_recon.losses.adversarial import ADVERSARIAL, feature_matching
+from napari_recon.losses.structural import ms_ssim
 from napari_recon.models.discriminators import Critic
 from napari_recon.models.gan import GANConfig
 from napari_recon.models.generators import Upscaler
@@ -48,7 +49,7 @@ class GANStep:
             self.players["discriminator"] = self._critic
         self.values: dict[str, float] = {}
         self.warning = ""
-        self._loss = LOSSES[config.loss]
+        self._loss = ms_ssim if config.loss == "ms_ssim" else LOSSES[config.loss]
         self._game = ADVERSARIAL[config.adversarial]
         self._contrast = 1.0
 
