@@ -22,6 +22,8 @@ from napari_recon.training.optics import optics_of
 
 LEAST_TRUST = 0.8  # of the whole image, below which its intensities should not be measured
 MEAN_KEPT = 0.005  # largest change of the mean, relative to it, that a measurement forgives
+WITHIN_NOISE = 1.5  # largest local disagreement, in units of what is tolerated, that counts as agreement
+PLANES_LOOKED_AT = 16  # of a stack, to compare it with the training data
 Plane = NDArray[np.float32]
 
 
@@ -38,7 +40,8 @@ class Trust:
     agreement : float
         Share of the input that the result agrees with, within its noise.
     mean_change : float
-        Largest change of a channel's mean intensity, relative to it.
+        Largest change of a channel's mean intensity, relative to it; where the mean is near zero, to a tenth of the
+        standard deviation.
     warning : str
         In what the image is unlike the training data; empty when it is not.
     quantifiable : bool
@@ -86,10 +89,10 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
             pixels[n, channel], share, weight = _judge_plane(seen, shown, known, noise, optics)
             agreed.append(share)
             worth += (float((weight * pixels[n, channel]).sum()), float(weight.sum()))
-        before, after = (float(np.nanmean(b[:, channel], dtype=np.float64)) for b in (low, high))
-        changes.append(abs(after - before) / max(abs(before), float(np.finfo(np.float32).tiny)))
+        changes.append(_mean_change(low[:, channel], high[:, channel]))
     value = float(worth[0] / worth[1]) if worth[1] > 0 else 1.0
-    warning = unlike_training((_finite(p) for p in low[:, 0]), model.provenance.get("roughness"))
+    some = low.reshape(-1, *low.shape[2:])[:: max(len(low) * low.shape[1] // PLANES_LOOKED_AT, 1)]
+    warning = unlike_training(map(_finite, some), model.provenance.get("roughness"))
     return Trust(
         pixels=from_batch(pixels, source.axes, source.shape),
         value=value,
@@ -114,7 +117,12 @@ def _judge_plane(
     if sure is not None:
         shares.append(unseen_share(high - sure, high, scale, typical))
     weight = np.abs(high - high.mean())
-    return trust_map(disagreed, shares, scale), float((disagreed <= 1.5).mean()), weight
+    return trust_map(disagreed, shares, scale), float((disagreed <= WITHIN_NOISE).mean()), weight
+
+
+def _mean_change(before: Any, after: Any) -> float:
+    first, second = (float(np.nanmean(x, dtype=np.float64)) for x in (before, after))
+    return abs(second - first) / max(abs(first), 0.1 * float(np.nanstd(after)), float(np.finfo(np.float32).tiny))
 
 
 def _finite(plane: Any) -> Plane:
