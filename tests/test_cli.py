@@ -121,6 +121,38 @@ def test_noise_is_told_for_each_channel(folder, answer):
     assert report
 
 
+SMALL = "--levels 2 --blocks 1 --features 8 --latents 4 --patch-size 16 --batch-size 4 --precision float32"
+
+
+def test_train_sample_generate_encode_and_decode(folder, answer, refusal):
+    made = answer(f"train vae noisy.tif --out vae --steps 6 {SMALL}")
+    assert (made["family"], made["provenance"]["steps"]) == ("vae", 6)
+    told = answer("sample noisy.tif samples.tif --model vae.safetensors -n 3 --std std.tif --mean mean.tif --seed 7")
+    assert (told["n"], told["seed"]) == (3, 7)
+    samples, mean, noisy = (read_image(folder / f"{name}.tif") for name in ("samples", "mean", "noisy"))
+    assert samples.shape == (3, *noisy.shape)
+    assert (mean.shape, mean.scale, mean.units) == (noisy.shape, noisy.scale, noisy.units)
+    again = api.sample(noisy, folder / "vae.safetensors", 3, seed=7, outputs=("samples", "std"))
+    np.testing.assert_array_equal(samples.array, again.samples.array)
+    np.testing.assert_array_equal(read_image(folder / "std.tif").array, again.std.array)
+
+    answer("generate new.tif --model vae.safetensors --shape 30,50 -n 2 --seed 1")
+    assert read_image(folder / "new.tif").shape == (2, 30, 50)
+
+    stored = answer("encode noisy.tif small --model vae.safetensors")
+    assert stored["ratio"] > 1
+    answer("decode small.latents back.tif --model vae.safetensors")
+    back = read_image(folder / "back.tif")
+    assert back.shape == noisy.shape
+    assert api.evaluate(noisy, back)["psnr"] == pytest.approx(stored["psnr"], abs=0.01)
+
+    assert "same file" in refusal("sample noisy.tif a.tif --model vae.safetensors --std a.tif")
+    assert "not a shape" in refusal("generate a.tif --model vae.safetensors --shape big")
+    assert "not to sample" in refusal("sample noisy.tif a.tif --model model.safetensors")
+    assert "no small latents" in refusal("encode noisy.tif a --model model.safetensors")
+    assert not (folder / "a.tif").exists()
+
+
 def test_progress_is_one_bar_on_stderr(folder, command):
     code, out, err = command(f"train autoencoder noisy.tif --out m --steps 8 {TINY}")
     assert code == 0
@@ -164,6 +196,12 @@ MISTAKES = {
     "denoise noisy.tif out.tif --model model.safetensors --tile-size 0": "tile",
     "denoise cut.tif out.tif --model model.safetensors": "cut",
     "denoise colour.tif out.tif --model model.safetensors": "channel",
+    "sample none.tif out.tif --model model.safetensors": "no file",
+    "sample noisy.tif noisy.tif --model model.safetensors": "itself",
+    "sample noisy.tif out.png --model model.safetensors": "fractions",
+    "generate no/out.tif --model model.safetensors": "does not exist",
+    "encode none.tif out --model model.safetensors": "no file",
+    "decode none.latents out.tif --model model.safetensors": "no file",
     "evaluate clean.tif none.tif": "no file",
     "evaluate clean.tif small.tif": "shape",
     "info none": "no model",

@@ -33,7 +33,7 @@ def step_of(**options):
     config = GANConfig(**{"features": 8, "blocks": 1, "perceptual": True, **options})
     torch.manual_seed(0)
     step = GANStep(config, build(config), has_target=False)
-    step.use(Normalization((100.0,), (50.0,)))
+    step.use(Normalization((100.0,), (50.0,)), None)
     return step
 
 

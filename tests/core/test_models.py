@@ -23,6 +23,15 @@ VARIANTS = {
         "bottleneck odd patch": {"network": "bottleneck", "features": 4, "image_size": 12, "channels": 3},
         "universal": {"network": "universal"},
     },
+    "vae": {
+        "ladder": {"features": 4, "latents": 2, "levels": 2, "blocks": 1},
+        "ladder not guided": {"features": 4, "latents": 2, "levels": 2, "blocks": 1, "guided": False},
+        "ladder with a blind level": {"features": 4, "latents": 2, "levels": 2, "blocks": 1, "unconditional": 1},
+        "ladder of one level": {"features": 4, "latents": 2, "levels": 1, "blocks": 2},
+        "ladder 3D joint channels": {"features": 4, "latents": 2, "levels": 2, "channels": 2, "dimensions": 3},
+        "flat": {"network": "flat", "features": 4, "latents": 3},
+        "flat 3D": {"network": "flat", "features": 4, "latents": 3, "dimensions": 3},
+    },
     "gan": {
         "residual": {"features": 4, "blocks": 2},
         "residual x3": {"features": 4, "blocks": 1, "scale": 3},
@@ -47,6 +56,14 @@ def _image(spec, sides, samples=2):
     return torch.randn(samples, spec.channels, *sides, generator=torch.Generator().manual_seed(1))
 
 
+def _answer(network, spec, x):
+    """What the network makes of `x`: of one that samples, all that it makes on any of its ways."""
+    if spec.task != "sample":
+        return network(x)
+    mean, drawn = network(x, None, lambda _, posterior, prior: prior.mean + (posterior.mean if posterior else 0))
+    return mean + drawn.image
+
+
 def test_every_family_is_under_contract():
     assert set(VARIANTS) == set(MODELS)
 
@@ -64,7 +81,7 @@ def test_any_multiple_of_the_declared_size_goes_through_and_keeps_its_shape(fami
     for sides in itertools.islice(itertools.permutations([m, 2 * m, 3 * m], len(spec.axes)), 3):
         x = _image(spec, sides)
         with torch.inference_mode():
-            y = network(x)
+            y = _answer(network, spec, x)
         assert y.shape == (*x.shape[:2], *(spec.scale * n for n in sides))
         assert torch.isfinite(y).all()
 
@@ -74,13 +91,13 @@ def test_samples_of_a_batch_do_not_see_each_other(family, options):
     network, spec = _make(family, options)
     x = _image(spec, [spec.size_multiple] * len(spec.axes), samples=3)
     with torch.inference_mode():
-        torch.testing.assert_close(network(x)[1:2], network(x[1:2]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(_answer(network, spec, x)[1:2], _answer(network, spec, x[1:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "options"), CASES)
 def test_a_fresh_network_learns(family, options):
     network, spec = _make(family, options)
-    network(_image(spec, [spec.size_multiple] * len(spec.axes))).square().mean().backward()
+    _answer(network, spec, _image(spec, [spec.size_multiple] * len(spec.axes))).square().mean().backward()
     gradients = [p.grad for p in network.parameters()]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     assert any((g != 0).any() for g in gradients)
@@ -91,9 +108,9 @@ def test_half_precision_and_channels_last_give_nearly_the_same(family, options):
     network, spec = _make(family, options)
     x = _image(spec, [2 * spec.size_multiple] * len(spec.axes))
     with torch.inference_mode():
-        exact = network(x)
+        exact = _answer(network, spec, x)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = channels_last(network)(x).float()
+            rough = _answer(channels_last(network), spec, x).float()
     assert torch.isfinite(rough).all()
     assert (rough - exact).abs().max() < 0.05 * exact.abs().max() + 0.05
 
@@ -114,7 +131,7 @@ def test_nothing_beyond_the_declared_receptive_field_reaches_a_pixel(family, opt
         for place in sorted({first, first + m // 2, first + m - 1}):
             x = torch.ones(1, spec.channels, *sides, dtype=torch.float64, requires_grad=True)
             # Of an upscaled image, all pixels that lie in this one.
-            y = network(x).transpose(2, 2 + axis)[0, 0, spec.scale * place : spec.scale * (place + 1)]
+            y = _answer(network, spec, x).transpose(2, 2 + axis)[0, 0, spec.scale * place : spec.scale * (place + 1)]
             (grad,) = torch.autograd.grad(y[..., : spec.scale].sum(), x)
             seen = grad.abs().amax(dim=[d for d in range(grad.dim()) if d != axis + 2]).nonzero().flatten()
             assert seen.min() >= first - reach
@@ -129,7 +146,7 @@ def test_shifting_by_the_size_multiple_shifts_the_answer(family, options):
     sides = [2 * margin + 3 * m if a == 0 else m for a in range(len(spec.axes))]
     x = _image(spec, sides, samples=1)
     with torch.inference_mode():
-        whole, shifted = network(x), network(x[:, :, m:])
+        whole, shifted = _answer(network, spec, x), _answer(network, spec, x[:, :, m:])
     start, length = spec.scale * margin, spec.scale * m
     torch.testing.assert_close(
         whole[:, :, start + length : start + 2 * length], shifted[:, :, start : start + length], rtol=1e-4, atol=1e-5

@@ -17,10 +17,12 @@ from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
+from napari_recon.inference.calibration import calibrate
+from napari_recon.inference.guide import make_guide
 from napari_recon.inference.predict import predict
 from napari_recon.models import get_family
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
-from napari_recon.training.data import prepare
+from napari_recon.training.data import Guide, prepare
 from napari_recon.training.estimate import estimate
 from napari_recon.training.loop import fit
 from napari_recon.training.processes import launch
@@ -49,7 +51,7 @@ def train(
     Parameters
     ----------
     family : str
-        ``"autoencoder"``, or ``"gan"``.
+        ``"autoencoder"`` to denoise, ``"vae"`` to sample, ``"gan"`` to upscale.
     image : Image, array, or list of them
         What to learn from; noisy images suffice.
     target : Image, array, or list of them, optional
@@ -88,22 +90,23 @@ def train(
     images = _as_images(image, axes)
     targets = _as_images(target, axes) if target is not None else None
     origin = _origin(start_from, family, targets is not None, options)
-    config, training = configs(members.config, origin, preset, options)
+    config, training = configs(members, origin, preset, options)
     step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
     path = Path(checkpoint) if checkpoint is not None else None
     state = _interrupted(path) if resume else None
     fabric = launch(training, choose_device(device), state["precision"] if state else None)
     with enough_memory(training, fabric.device):
-        sampler, normalization = prepare(
+        sampler, normalization, held_out = prepare(
             images,
             targets,
             spec,
             training,
             fabric.device,
             stabilised=spec.noise_aware or step.stabilised,
+            guide=_guide(spec.axes, str(fabric.device), on_progress, cancel) if spec.guided else None,
         )
-        step.use(normalization)
+        step.use(normalization, sampler)
         sampler.rotations = sampler.rotations and step.rotations
         missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
         if missing and on_progress is not None and fabric.is_global_zero:
@@ -124,8 +127,9 @@ def train(
             on_progress=on_progress,
             cancel=cancel,
         )
-    origins = provenance(images, targets, 1 if targets else spec.scale, training, result, origin, str(fabric.device))
-    return TrainedModel(
+    scale = 1 if targets else spec.scale
+    origins = provenance(images, targets, scale, training, result, origin, str(fabric.device))
+    model = TrainedModel(
         family=family,
         config=config,
         weights=result.weights,
@@ -134,6 +138,9 @@ def train(
         name=f"{images[0].name or 'image'} {family}",
         stopped=result.stopped,
     )
+    if spec.task == "sample":
+        model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), CancelToken())
+    return model
 
 
 def training_estimate(
@@ -154,7 +161,7 @@ def training_estimate(
     """
     members = get_family(family)
     origin = _origin(start_from, family, False, options)
-    config, training = configs(members.config, origin, preset, options)
+    config, training = configs(members, origin, preset, options)
     images = _as_images(image, axes)
     features = getattr(config, "features", 32)
     return estimate(members.build(config), features, members.spec(config), training, images)
@@ -181,6 +188,16 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     return images
 
 
+def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel: CancelToken | None) -> Guide:
+    """A function from batches (N, C, [Z], Y, X) to what the universal denoiser makes of them."""
+
+    def guide(batch: Any) -> Any:
+        image = Image(batch, "SC" + axes)
+        return make_guide(image, device=device, on_progress=on_progress, cancel=cancel)
+
+    return guide
+
+
 def _coarse(image: Image, scale: int) -> Image:
     """An image with its pixels binned to squares of `scale`, so that an upscaler gives it back."""
     if scale == 1:
@@ -193,9 +210,10 @@ def _coarse(image: Image, scale: int) -> Image:
 
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
     """A function that restores the region with the network of the moment."""
+    guide = make_guide(region, device=device) if get_family(family).spec(config).guided else None
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
         model = TrainedModel(family, config, {}, normalization, _network=network)
-        return predict(model, region, device=device).array
+        return predict(model, region, guide=guide, device=device).array
 
     return show

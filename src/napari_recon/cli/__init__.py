@@ -8,14 +8,14 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from napari_recon import __version__
-from napari_recon.cli import library, restoration
+from napari_recon.cli import library, restoration, sampling
 from napari_recon.cli.training import train_app
 from napari_recon.cli.upscaling import upscale
 from napari_recon.errors import Cancelled, ReconError
 
 app = App(
     name="napari-recon",
-    help="Restore microscopy images: denoise, and train the models that do it.",
+    help="Restore microscopy images: denoise, sample, and train the models that do it.",
     version=__version__,
     result_action="return_value",
 )
@@ -25,6 +25,10 @@ for command in (
     restoration.evaluate,
     restoration.noise,
     upscale,
+    sampling.sample,
+    sampling.generate,
+    sampling.encode,
+    sampling.decode,
     library.info,
     library.models,
     library.demo,

@@ -73,7 +73,7 @@ def check_writable(path: Path) -> None:
         raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
 
-def check_output(path: Path, source: Path, keep_dtype: bool) -> None:
+def check_output(path: Path, source: Path | None, keep_dtype: bool) -> None:
     from napari_recon.io import FORMATS
 
     check_writable(path)
@@ -82,7 +82,7 @@ def check_output(path: Path, source: Path, keep_dtype: bool) -> None:
         raise ReconError(f"{path} has no known image format.", f"Use a name that ends in {', '.join(FORMATS)}.")
     if name.endswith((".png", ".jpg", ".jpeg")) and not keep_dtype:
         raise ReconError(f"{path} cannot hold the fractions of the result.", "Add --keep-dtype, or write a .tif.")
-    if path.exists() and source.exists() and path.samefile(source):
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise ReconError(f"{path} is the input image itself.", "Give the result another name.")
 
 

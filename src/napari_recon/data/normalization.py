@@ -23,12 +23,15 @@ class Normalization:
     mean, std : tuple of float
         Subtracted and divided by, after the stabilisation if there is one.
     noise : tuple of NoiseEstimate
-        Noise of each channel; empty when intensities are only shifted and scaled.
+        Noise of each channel; empty when it was not measured.
+    stabilised : bool
+        Whether the noise is made equally strong everywhere, where it is known.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     noise: tuple[NoiseEstimate, ...] = ()
+    stabilised: bool = True
 
     @property
     def channels(self) -> int:
@@ -38,7 +41,7 @@ class Normalization:
     def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
         """Normalise pixels of one channel to float32."""
         values = np.asarray(batch, dtype=np.float32)
-        if self.noise:
+        if self.noise and self.stabilised:
             estimate = self.noise[channel]
             # Where noise hardly depends on the signal, stabilised values are huge before their mean is taken away.
             values = stabilise(values.astype(np.float64), estimate.gain, estimate.intercept)
@@ -47,7 +50,7 @@ class Normalization:
     def inverse(self, batch: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return normalised pixels of one channel to their original units, as float32."""
         values: NDArray[np.floating] = batch.astype(np.float64) * self.std[channel] + self.mean[channel]
-        if self.noise:
+        if self.noise and self.stabilised:
             estimate = self.noise[channel]
             values = unstabilise(values, estimate.gain, estimate.intercept)
         return values.astype(np.float32)
@@ -58,10 +61,18 @@ class Normalization:
         along_y, along_x = self.noise[channel].correlation
         return sigma, sigma * along_y, sigma * along_x
 
+    def noise_line(self) -> tuple[list[float], list[float]]:
+        """Slope and intercept, for each channel, of the noise's variance over the clean value; in normalised units."""
+        slopes, intercepts = [], []
+        for mean, std, noise in zip(self.mean, self.std, self.noise, strict=True):
+            slopes.append(0.0 if self.stabilised else noise.gain / std)
+            intercepts.append((1.0 if self.stabilised else noise.gain * mean + noise.intercept) / std**2)
+        return slopes, intercepts
+
     def to_json(self) -> dict[str, Any]:
         """Return as JSON types."""
         noise = [n.to_json() for n in self.noise]
-        return {"mean": list(self.mean), "std": list(self.std), "noise": noise}
+        return {"mean": list(self.mean), "std": list(self.std), "noise": noise, "stabilised": self.stabilised}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -72,7 +83,7 @@ class Normalization:
             raise ValueError("mean, std and noise are of different numbers of channels")
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
             raise ValueError("mean and std must be finite, and std positive")
-        return cls(mean, std, noise)
+        return cls(mean, std, noise, bool(values.get("stabilised", True)))
 
 
 def measure(
@@ -80,6 +91,7 @@ def measure(
     *,
     stabilised: bool,
     unit_noise: bool = False,
+    with_noise: bool = False,
     noise: Sequence[NoiseEstimate] | None = None,
 ) -> Normalization:
     """Measure the normalisation of a data set.
@@ -92,6 +104,8 @@ def measure(
         Whether to estimate the noise and stabilise its variance first.
     unit_noise : bool
         Keep the noise at a standard deviation of one, instead of the image.
+    with_noise : bool
+        Whether to estimate the noise also where it is not stabilised.
     noise : sequence of NoiseEstimate, optional
         Known noise of each channel, such as that of the image from which `batches` are cut.
 
@@ -120,14 +134,15 @@ def measure(
                 f"The values of channel {channel} differ by less than 1e-15.",
                 "Multiply the image by a large number first.",
             )
-        if stabilised:
+        if stabilised or with_noise:
             estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches])
             noises.append(estimate)
+        if stabilised:
             values = stabilise(values, estimate.gain, estimate.intercept)
         std = float(values.std())
         means.append(float(values.mean()))
         stds.append(1.0 if unit_noise else std)
-    return Normalization(tuple(means), tuple(stds), tuple(noises))
+    return Normalization(tuple(means), tuple(stds), tuple(noises), stabilised)
 
 
 def _sample(batches: list[Batch], channel: int, limit: int = 8_000_000) -> NDArray[np.float64]:

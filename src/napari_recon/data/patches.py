@@ -26,11 +26,14 @@ class Batch:
         What it should answer, when there are pairs.
     weight : Tensor or None
         1 where a pixel counts and 0 where it was not finite; None when all count.
+    guide : Tensor or None
+        The universal denoiser's answer to the input, for networks that are guided.
     """
 
     input: Tensor
     target: Tensor | None = None
     weight: Tensor | None = None
+    guide: Tensor | None = None
 
 
 class PatchSampler:
@@ -43,7 +46,7 @@ class PatchSampler:
     ----------
     inputs : sequence of Tensor
         Images (N, C, [Z], Y, X), of any sizes, normalised.
-    targets, weights : sequence of Tensor or None
+    targets, weights, guides : sequence of Tensor or None
         Partners of `inputs`, of the same shapes.
     patch_size : int
         Side of a patch; less where an image is smaller, more where the network needs it.
@@ -56,6 +59,11 @@ class PatchSampler:
         Share of each image to hold out, 0 for none.
     rotations : bool
         Whether patches may be transposed; flips are always made.
+
+    Attributes
+    ----------
+    held_out : list of Part or None
+        What is held out of each image.
     """
 
     def __init__(
@@ -64,20 +72,21 @@ class PatchSampler:
         *,
         targets: Sequence[Tensor] | None = None,
         weights: Sequence[Tensor] | None = None,
+        guides: Sequence[Tensor] | None = None,
         patch_size: int = 64,
         size_multiple: int = 1,
         align: int = 1,
         validation_fraction: float = 0.1,
         rotations: bool = True,
     ) -> None:
-        self.inputs, self.targets, self.weights = inputs, targets, weights
+        self.inputs, self.targets, self.weights, self.guides = inputs, targets, weights, guides
         smallest = np.array([x.shape[2:] for x in inputs]).min(axis=0)
         self.size_multiple, self.align = size_multiple, align
         self.patch = [_fit_side(patch_size, int(n), size_multiple) for n in smallest]
         self.rotations = rotations and self.patch[-1] == self.patch[-2]
         self.device = inputs[0].device
         splits = [self._split(x, validation_fraction) for x in inputs]
-        self._held_out = [held_out for _, held_out in splits]
+        self.held_out = [held_out for _, held_out in splits]
         self._cells, chances = self._tabulate([train for train, _ in splits])
         self._ladder = chances.double().cumsum(0)
 
@@ -133,7 +142,7 @@ class PatchSampler:
 
     def validation(self, limit: int = 48) -> list[Batch]:
         """Fixed batches of about `limit` patches, spread over the held-out parts; empty when nothing is held out."""
-        parts = [(index, part) for index, part in enumerate(self._held_out) if part is not None]
+        parts = [(index, part) for index, part in enumerate(self.held_out) if part is not None]
         parts = parts[:: max(len(parts) // limit, 1)]
         share = max(limit // max(len(parts), 1), 1)
         batches = []
@@ -147,7 +156,7 @@ class PatchSampler:
         return batches
 
     def _batch(self, places: list[list[int]], sides: list[int], turn: list[int]) -> Batch:
-        """Cut (image, sample, corner...) out of inputs, targets and weights, all turned alike."""
+        """Cut (image, sample, corner...) out of inputs and what goes with them, all turned alike."""
 
         def cut(images: Sequence[Tensor]) -> Tensor:
             parts = [
@@ -163,6 +172,7 @@ class PatchSampler:
             cut(self.inputs),
             cut(self.targets) if self.targets is not None else None,
             cut(self.weights) if self.weights is not None else None,
+            cut(self.guides) if self.guides is not None else None,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ def predict(
     *,
     strength: float = 1.0,
     noise: Sequence[NoiseEstimate] | None = None,
+    guide: NDArray[np.float32] | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     device: str = "auto",
@@ -78,6 +79,8 @@ def predict(
         0 returns the input, 1 the model's answer; above 1 a noise-aware model is told of more noise.
     noise : sequence of NoiseEstimate, optional
         Noise of each channel, for a model that would else measure it here.
+    guide : numpy.ndarray, optional
+        The universal denoiser's answer, of the shape of the image, for a guided model.
     tile_size : int, optional
         Side of a tile; chosen from the free memory when left out.
     tile_overlap : int, optional
@@ -96,12 +99,33 @@ def predict(
     Cancelled
         When `cancel` asked to stop.
     """
-    runner = _Runner(model, image, strength, noise, tile_size, tile_overlap, device, precision)
-    return runner.run(Reporter(on_progress, model.spec.task), cancel or CancelToken())
+    companions = [guide] if guide is not None else []
+    runner = TileRunner(model, image, strength, noise, companions, tile_size, tile_overlap, device, precision)
+    (array,) = runner.run(Reporter(on_progress, model.spec.task), cancel or CancelToken())
+    return runner.prediction(array)
 
 
-class _Runner:
-    """One run over one image."""
+class Seen(NamedTuple):
+    """What the network sees of one tile of some planes, and what it is made of.
+
+    `normal` and each of `companions` are (planes, channels, *sides), normalised, with sides that suit the network;
+    `raw` and `missing` lack what was mirrored beyond the last pixel. `planes` and `channel` say which planes these are
+    and which channel is the first, `start` where the tile begins.
+    """
+
+    raw: NDArray[np.float32]
+    missing: NDArray[np.bool_]
+    normal: NDArray[np.float32]
+    companions: list[NDArray[np.float32]]
+    planes: range
+    channel: int
+    start: tuple[int, ...]
+
+
+class TileRunner:
+    """One run over one image, with `companions` of its shape such as the guide of a guided network."""
+
+    outputs = 1  # images that come of one
 
     def __init__(
         self,
@@ -109,6 +133,7 @@ class _Runner:
         image: Image,
         strength: float,
         noise: Sequence[NoiseEstimate] | None,
+        companions: Sequence[Any],
         tile_size: int | None,
         tile_overlap: int | None,
         device: str,
@@ -117,6 +142,7 @@ class _Runner:
         spec = model.spec
         self.model, self.image, self.spec, self.strength = model, image, spec, strength
         self.batch = to_batch(image.array, image.axes, spec.axes)
+        self.companions = [to_batch(c, image.axes, spec.axes) for c in companions]
         self.notes: list[str] = []
         self.normalization = self._check(noise)
         self.device, self.precision = choose_device(device), precision
@@ -163,8 +189,8 @@ class _Runner:
         side = int(pixels ** (1 / len(self.shape))) - 2 * self.halo
         return int(np.clip(side, SMALLEST_TILE, largest))
 
-    def run(self, reporter: Reporter, cancel: CancelToken) -> Prediction:
-        """Predict all planes, with smaller tiles or on the CPU when memory is short."""
+    def run(self, reporter: Reporter, cancel: CancelToken) -> list[NDArray[np.float32]]:
+        """Predict all planes, with smaller tiles or on the CPU when memory is short; one array for each output."""
         samples, step = int(self.batch.shape[0]), self.spec.channels
         planes = samples * (int(self.batch.shape[1]) // step)
         result = self._allocate()
@@ -185,12 +211,15 @@ class _Runner:
                 if not is_out_of_memory(error):
                     raise
                 self._use_less_memory()
-        array = from_batch(result, self.image.axes, self.image.shape, self.spec.axes)
+        return [from_batch(r, self.image.axes, self.image.shape, self.spec.axes) for r in result]
+
+    def prediction(self, array: NDArray[np.float32]) -> Prediction:
+        """Put a result and how it was made together."""
         precision = str(self.dtype).removeprefix("torch.")
         return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
 
     def _allocate(self) -> NDArray[np.float32]:
-        shape = (*self.batch.shape[:2], *(self.spec.scale * n for n in self.shape))
+        shape = (self.outputs, *self.batch.shape[:2], *(self.spec.scale * n for n in self.shape))
         try:
             return np.empty(shape, np.float32)
         except MemoryError as error:
@@ -221,46 +250,66 @@ class _Runner:
 
     def _do_tile(self, unit: tuple[slice, slice], tile: Tile, result: NDArray[np.float32]) -> None:
         """Predict one tile of some planes and write it into `result`."""
+        seen = self._read(unit, tile)
+        values = self._restore(seen)
+        # From here on in pixels of the result.
+        scale = self.spec.scale
+        kept = tuple(
+            slice(scale * s.start, scale * min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True)
+        )
+        starts = [scale * s for s in seen.start]
+        own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, starts, strict=True)))
+        raw, missing = (_repeat(a, scale)[own] for a in (seen.raw, seen.missing))
+        for output, value in zip(result, values, strict=True):
+            output[(*unit, *kept)] = np.where(missing, raw, value[own])
+
+    def _read(self, unit: tuple[slice, slice], tile: Tile) -> Seen:
+        """Read and normalise what the network sees of a tile."""
         # Beyond the last pixel the image is mirrored up to the network's multiple, the same pixels as for the whole.
         beyond = [max(s.stop - n, 0) for s, n in zip(tile.read, self.shape, strict=True)]
         inside = tuple(
             slice(min(s.start, max(n - b, 0)), n if b else s.stop)
             for s, n, b in zip(tile.read, self.shape, beyond, strict=True)
         )
+        padding = [(0, 0), (0, 0), *((0, b) for b in beyond)]
+        crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
         raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
         missing = ~np.isfinite(raw)
-        first = unit[1].start
-        normal = np.stack([self.normalization.forward(raw[:, i], first + i) for i in range(raw.shape[1])], axis=1)
-        if missing.any():
-            normal = _fill(normal, missing)
-            if not any("not finite" in n for n in self.notes):
-                self.notes.append("pixels that are not finite were kept as they are")
-        padded = np.pad(normal, [(0, 0), (0, 0), *((0, b) for b in beyond)], mode="symmetric")
-        seen = tuple(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True))
-        answer = self._network(padded[(*EVERY, *seen)], first)
-        # From here on without what was mirrored, and in pixels of the result.
-        scale = self.spec.scale
-        raw, missing = (_repeat(a[(*EVERY, *seen)], scale) for a in (raw, missing))
-        answer = answer[(*EVERY, *(slice(n) for n in raw.shape[2:]))]
-        values = np.stack([self.normalization.inverse(answer[:, i], first + i) for i in range(raw.shape[1])], axis=1)
+        if missing.any() and not any("not finite" in n for n in self.notes):
+            self.notes.append("pixels that are not finite were kept as they are")
+
+        def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            first = unit[1].start
+            normal = [self.normalization.forward(pixels[:, i], first + i) for i in range(pixels.shape[1])]
+            unknown = ~np.isfinite(pixels)
+            filled = _fill(np.stack(normal, axis=1), unknown) if unknown.any() else np.stack(normal, axis=1)
+            return np.pad(filled, padding, mode="symmetric")[crop]
+
+        others = [normalised(np.asarray(c[(*unit, *inside)], dtype=np.float32)) for c in self.companions]
+        planes = range(unit[0].start, unit[0].stop)
+        start = tuple(s.start for s in tile.read)
+        return Seen(raw[crop], missing[crop], normalised(raw), others, planes, unit[1].start, start)
+
+    def _restore(self, seen: Seen) -> NDArray[np.float32]:
+        """Make the outputs of what was seen, (outputs, *seen.raw.shape), in the units of the image."""
+        values = self._in_units(self._network(seen)[None], seen)
         if self.spec.noise_aware:
-            values += _low_pass(np.where(missing, 0, raw - values))
-        kept = tuple(
-            slice(scale * s.start, scale * min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True)
-        )
-        starts = [scale * s.start for s in tile.read]
-        own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, starts, strict=True)))
-        values = values[own]
+            values += _low_pass(np.where(seen.missing, 0, seen.raw - values[0]))
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
             with np.errstate(invalid="ignore"):
-                values = raw[own] + np.float32(self.strength) * (values - raw[own])
-        values[missing[own]] = raw[own][missing[own]]
-        result[(*unit, *kept)] = values
+                values = seen.raw + np.float32(self.strength) * (values - seen.raw)
+        return values
 
-    def _network(self, normal: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
+    def _in_units(self, answer: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
+        """Crop answers (outputs, planes, channels, *sides) to what was read, and undo the normalisation."""
+        answer = answer[(slice(None), *EVERY, *(slice(self.spec.scale * n) for n in seen.raw.shape[2:]))]
+        channels = range(answer.shape[2])
+        return np.stack([self.normalization.inverse(answer[:, :, c], seen.channel + c) for c in channels], axis=2)
+
+    def _network(self, seen: Seen) -> NDArray[np.float32]:
         """Run the network; once more in float32 when the answer is not finite."""
         for dtype in (self.dtype, torch.float32):
-            answer = self._forward(torch.from_numpy(np.ascontiguousarray(normal)), channel, dtype)
+            answer = self._forward(seen, dtype)
             if torch.isfinite(answer).all():
                 return answer.numpy()
         raise ReconError(
@@ -268,17 +317,21 @@ class _Runner:
         )
 
     @torch.inference_mode()
-    def _forward(self, x: Tensor, channel: int, dtype: torch.dtype) -> Tensor:
+    def _forward(self, seen: Seen, dtype: torch.dtype) -> Tensor:
         network = self.model.network(self.device)
-        layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
-        x = x.to(self.device, memory_format=layout)
         more: tuple[Any, ...] = ()
         if self.spec.noise_aware and self.normalization.noise:
-            level = np.array(self.normalization.noise_level(channel)) * max(self.strength, 1.0)
-            more = (torch.tensor(level, dtype=torch.float32, device=self.device).expand(len(x), 3),)
+            level = np.array(self.normalization.noise_level(seen.channel)) * max(self.strength, 1.0)
+            more = (torch.tensor(level, dtype=torch.float32, device=self.device).expand(len(seen.normal), 3),)
+        elif self.spec.guided and seen.companions:
+            more = (self._tensor(seen.companions[0]),)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            answer: Tensor = network(x, *more)
+            answer: Tensor = network(self._tensor(seen.normal), *more)
         return answer.float().cpu()
+
+    def _tensor(self, normal: NDArray[np.float32]) -> Tensor:
+        layout = torch.channels_last if normal.ndim == 4 else torch.channels_last_3d
+        return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
 
 
 def _repeat(pixels: NDArray[Any], scale: int) -> NDArray[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
-from napari_recon.models import autoencoder, gan
+from napari_recon.models import autoencoder, gan, vae
 from napari_recon.models._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Family:
         What its models do to a layer.
     summary : str
         What training one of them is for, in a sentence.
+    training : mapping
+        Options of `TrainConfig` whose defaults do not suit it, with those that do.
     """
 
     config: type[Config]
@@ -38,6 +40,7 @@ class Family:
     build: Callable[[Any], nn.Module]
     verb: str
     summary: str
+    training: Mapping[str, float] = field(default_factory=dict)
 
 
 MODELS: dict[str, Family] = {
@@ -47,6 +50,14 @@ MODELS: dict[str, Family] = {
         autoencoder.build,
         "denoise",
         "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
+    ),
+    "vae": Family(
+        vae.VAEConfig,
+        vae.spec,
+        vae.build,
+        "sample",
+        "Train a variational autoencoder to sample what a noisy image may show, and to generate images like it.",
+        {"learning_rate": 2e-3},
     ),
     "gan": Family(
         gan.GANConfig,

@@ -5,6 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
 
 
 def double_conv(dims: int, inputs: int, outputs: int) -> nn.Sequential:

@@ -24,6 +24,8 @@ class ModelSpec:
         lies in.
     noise_aware : bool
         Whether the network takes the noise level as a second argument.
+    guided : bool
+        Whether the network takes the universal denoiser's answer to its input as a second argument.
     """
 
     task: str
@@ -33,3 +35,4 @@ class ModelSpec:
     receptive_field: int
     scale: int = 1
     noise_aware: bool = False
+    guided: bool = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,18 @@ from napari_recon.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.4  # of the free memory that the training data may fill
+GUIDED_PIXELS = 2**23  # the universal denoiser is to take seconds, not the time of the training
+
+Guide = Callable[[Any], Any]
+"""From a batch (N, C, [Z], Y, X) to what the universal denoiser makes of it."""
+
+
+class Prepared(NamedTuple):
+    """What a training needs of its images; `held_out` are recorded pixels (N, C, [Z], Y, X) kept from it."""
+
+    sampler: PatchSampler
+    normalization: Normalization
+    held_out: list[Any]
 
 
 def prepare(
@@ -32,7 +45,8 @@ def prepare(
     device: torch.device,
     *,
     stabilised: bool,
-) -> tuple[PatchSampler, Normalization]:
+    guide: Guide | None = None,
+) -> Prepared:
     """Normalise images and put them on the device.
 
     Parameters
@@ -44,6 +58,8 @@ def prepare(
         Spatial axes, joint channels and scale of the network.
     stabilised : bool
         Whether to make the noise equally strong everywhere; noise-aware networks keep it at one.
+    guide : callable, optional
+        Makes the second input of a guided network.
 
     Raises
     ------
@@ -67,26 +83,45 @@ def prepare(
     share = MEMORY_SHARE * free_memory(device) / needed
     if share < 1:
         logger.warning("The data do not fit into memory: training learns from %.1f %% of them.", 100 * share)
+    if guide is not None:
+        share = min(share, 4 * GUIDED_PIXELS / needed)
+    if share < 1:
         batches = [_part(b, share) for b in batches]
         pairs = [_part(b, share) for b in pairs] if pairs is not None else None
-    normalization = measure(batches, stabilised=stabilised, unit_noise=spec.noise_aware)
+    normalization = measure(
+        batches, stabilised=stabilised, unit_noise=spec.noise_aware, with_noise=spec.task == "sample"
+    )
     inputs, weights = _normalise(batches, normalization, spec, device)
     goals = None
     if pairs is not None:
         goals, target_weights = _normalise(pairs, normalization, spec, device)
         weights = _combine(weights, target_weights, inputs)
-    return (
-        PatchSampler(
-            inputs,
-            targets=goals,
-            weights=weights,
-            patch_size=config.patch_size,
-            size_multiple=spec.size_multiple * spec.scale,
-            align=spec.scale,
-            validation_fraction=config.validation_fraction,
-        ),
-        normalization,
+    guides = None
+    if guide is not None:
+        guides, _ = _normalise([guide(b) for b in batches], normalization, spec, device)
+    sampler = PatchSampler(
+        inputs,
+        targets=goals,
+        weights=weights,
+        guides=guides,
+        patch_size=config.patch_size,
+        size_multiple=spec.size_multiple * spec.scale,
+        align=spec.scale,
+        validation_fraction=config.validation_fraction,
     )
+    return Prepared(sampler, normalization, _held_out(batches, sampler))
+
+
+def _held_out(batches: list[Any], sampler: PatchSampler) -> list[Any]:
+    """Cut out of each batch what the sampler keeps from the training."""
+    parts = []
+    for batch, tensor, part in zip(batches, sampler.inputs, sampler.held_out, strict=True):
+        if part is not None:
+            # Channels that are images of their own are samples of the sampler.
+            together = int(tensor.shape[0]) // int(batch.shape[0])
+            samples = slice(-(-part.samples.start // together), part.samples.stop // together)
+            parts.append(batch[(samples, slice(None), *(slice(a, b) for a, b in part.region))])
+    return parts
 
 
 def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[Any]:

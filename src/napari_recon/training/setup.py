@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
-from napari_recon.config import Config, split_options
+from napari_recon.config import split_options
 from napari_recon.device import is_out_of_memory
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.library import list_models
-from napari_recon.models import get_family
+from napari_recon.models import Family, get_family
 from napari_recon.quality.trust import typical_roughness
 from napari_recon.training.config import TrainConfig, train_config
 from napari_recon.training.loop import FitResult
@@ -50,13 +50,13 @@ def best_start(family: str, has_target: bool, options: dict[str, Any]) -> str | 
 
 
 def configs(
-    kind: type[Config], origin: TrainedModel | None, preset: str, options: dict[str, Any]
+    family: Family, origin: TrainedModel | None, preset: str, options: dict[str, Any]
 ) -> tuple[Any, TrainConfig]:
     """Family config and training config: the origin's or the defaults, changed by the options."""
-    given = {k: v for k, v in options.items() if v is not None}
+    kind = family.config
+    suitable = {"learning_rate": FINE_TUNING_RATE, "validate_every": 25} if origin is not None else family.training
+    given = {**suitable, **{k: v for k, v in options.items() if v is not None}}
     training_names = {o.name for o in TrainConfig.options()}
-    if origin is not None:
-        given = {"learning_rate": FINE_TUNING_RATE, "validate_every": 25} | given
     training = train_config(preset, **{k: v for k, v in given.items() if k in training_names})
     base = origin.config if origin is not None and isinstance(origin.config, kind) else kind()
     changed, changed_training = split_options(given, base, training)

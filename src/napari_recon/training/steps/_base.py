@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_recon.data.normalization import Normalization
-from napari_recon.data.patches import Batch
+from napari_recon.data.patches import Batch, PatchSampler
 
 
 class Step(Protocol):
@@ -38,7 +38,7 @@ class Step(Protocol):
         """Drop of the validation loss below that of the start for which the start is given up."""
         ...
 
-    def use(self, normalization: Normalization) -> None:
+    def use(self, normalization: Normalization, sampler: PatchSampler) -> None:
         """Take what was measured on the data, such as their noise, before the first batch."""
         ...
 

@@ -13,7 +13,7 @@ from napari_recon.data.masking import hide_pixels
 from napari_recon.data.noise_estimate import CORRELATED
 from napari_recon.data.noise_simulation import correlated_noise
 from napari_recon.data.normalization import Normalization
-from napari_recon.data.patches import Batch
+from napari_recon.data.patches import Batch, PatchSampler
 from napari_recon.errors import ReconError
 from napari_recon.losses import LOSSES
 from napari_recon.models.autoencoder import AutoencoderConfig
@@ -72,7 +72,7 @@ class AutoencoderStep:
             return 0.0
         return CLEAR_GAIN if start > 0.95 * self.noise[0] ** 2 else math.inf
 
-    def use(self, normalization: Normalization) -> None:
+    def use(self, normalization: Normalization, sampler: PatchSampler) -> None:
         """Take the noise of the data: what a noise-aware network is told, and along which axes to hide neighbours."""
         if not normalization.noise:
             return

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_recon.data.degradation import shot_and_read_noise
 from napari_recon.data.normalization import Normalization
-from napari_recon.data.patches import Batch
+from napari_recon.data.patches import Batch, PatchSampler
 from napari_recon.errors import ReconError
 from napari_recon.losses import LOSSES
 from napari_recon.losses.adversarial import ADVERSARIAL, feature_matching
@@ -57,7 +57,7 @@ class GANStep:
         """Any gain counts."""
         return 0.0
 
-    def use(self, normalization: Normalization) -> None:
+    def use(self, normalization: Normalization, sampler: PatchSampler) -> None:
         """Take over how bright the images are, which their shot noise depends on."""
         means, stds = np.mean(normalization.mean), np.mean(normalization.std)
         if self.config.photons is not None and means <= 0:

@@ -1,0 +1,262 @@
+"""Sample what a noisy image may show, and make new images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_recon.api.models import Model, load_model
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.errors import ReconError
+from napari_recon.image import Image, as_image
+from napari_recon.inference.generation import generate_pixels
+from napari_recon.inference.guide import make_guide
+from napari_recon.inference.sampling import OUTPUTS, SampleRunner
+from napari_recon.progress import CancelToken, ProgressCallback, Reporter
+
+MOST_SAMPLES = 10_000
+
+
+class Samples(NamedTuple):
+    """What `sample` made; None for what was not asked for.
+
+    Each is an `Image` for an `Image`, else an array; float32, in the units of the image.
+
+    Parameters
+    ----------
+    samples
+        Images that may have been there, along a new first axis (S).
+    mean, median
+        Of the samples, pixel by pixel; the mean is the best single guess.
+    std
+        Standard deviation of the samples, times the model's calibration.
+    variation
+        `std` over the mean above the camera's offset.
+    """
+
+    samples: Any = None
+    mean: Any = None
+    median: Any = None
+    std: Any = None
+    variation: Any = None
+
+
+def sample(
+    image: Any,
+    model: Model,
+    n: int = 16,
+    *,
+    outputs: Sequence[str] = ("samples", "mean", "std"),
+    mean_of_samples: bool = False,
+    axes: str | None = None,
+    seed: int = 0,
+    tile_size: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Samples:
+    """Sample the clean images that a noisy image may show.
+
+    Parameters
+    ----------
+    image : Image, numpy, dask, zarr or xarray array
+        Any axes and any real pixel type.
+    model : TrainedModel, str or path
+        Of the VAE family, trained on this image or on images like it.
+    n : int
+        Number of samples, 2 or more where a standard deviation or a median is asked for.
+    outputs : sequence of str
+        What to make: any of samples, mean, median, std, variation. Without samples, memory does not grow with `n`.
+    mean_of_samples : bool
+        Whether the mean is that of the samples; else the direct head gives it in one pass.
+    axes : str, optional
+        Axes of an array that does not know its own, such as ``"ZYX"``.
+    seed : int
+        The same seed gives the same samples, however the image is tiled.
+    tile_size : int, optional
+        Chosen from the free memory and the network when left out.
+    device, precision : str
+        ``"auto"`` chooses the fastest.
+    on_progress, cancel
+        Receives events; stops the run.
+
+    Returns
+    -------
+    Samples
+        Results of an `Image` carry in ``metadata["napari_recon"]`` how they were made.
+
+    Raises
+    ------
+    ReconError
+        When model and image do not fit together, or the numbers make no sense.
+    Cancelled
+        When stopped.
+    """
+    source = as_image(image, axes)
+    loaded = load_sampler(model)
+    _check(n, seed, outputs, mean_of_samples)
+    guide = None
+    if loaded.spec.guided:
+        noise = loaded.normalization.noise if loaded.normalization else None
+        guide = make_guide(
+            source, noise=noise, device=device, precision=precision, on_progress=on_progress, cancel=cancel
+        )
+    runner = SampleRunner(
+        loaded,
+        source,
+        guide=guide,
+        count=n,
+        seed=seed,
+        wanted=outputs,
+        mean_of_samples=mean_of_samples,
+        spread=_spread(loaded),
+        tile_size=tile_size,
+        device=device,
+        precision=precision,
+    )
+    arrays = runner.run(Reporter(on_progress, "sample"), cancel or CancelToken())
+    done = runner.prediction(arrays[0])
+    record = make_record(
+        "sample",
+        loaded,
+        n=n,
+        seed=seed,
+        mean_of_samples=mean_of_samples,
+        calibration=_spread(loaded),
+        tile_size=done.tile_size,
+        device=done.device,
+        precision=done.precision,
+        notes=done.notes,
+    )
+    return _sorted(arrays, outputs, n, source if isinstance(image, Image) else None, record)
+
+
+def generate(
+    model: Model,
+    shape: Sequence[int] = (256, 256),
+    n: int = 1,
+    *,
+    channel: int = 0,
+    temperature: float = 1.0,
+    noise: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> NDArray[np.float32]:
+    """Make new images from the prior of a VAE: images like those it was trained on.
+
+    Parameters
+    ----------
+    model : TrainedModel, str or path
+        Of the VAE family.
+    shape : sequence of int
+        (Y, X) of each image, or (Z, Y, X) for a 3D model; any size.
+    n : int
+        Number of images.
+    channel : int
+        Which channel, for a model that takes them one by one.
+    temperature : float
+        Standard deviation of the latents, 0 to 2: below 1 the images are plainer, above 1 more varied than the data.
+    noise : bool
+        Whether to add the noise that was measured on the training data.
+    seed : int
+        The same seed gives the same images.
+    device : str
+        ``"auto"`` chooses the fastest.
+    on_progress, cancel
+        Receives events; stops the run.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, *shape), or (n, C, *shape) for joint channels, in the units of the training data.
+
+    Raises
+    ------
+    ReconError
+        When the numbers make no sense, or the images do not fit into memory.
+    Cancelled
+        When stopped.
+    """
+    loaded = load_sampler(model)
+    _check(n, seed, (), False)
+    sides = tuple(int(s) for s in shape)
+    if len(sides) != len(loaded.spec.axes) or min(sides) < 1:
+        raise ReconError(
+            f"{loaded.name} cannot make an image of {' x '.join(map(str, sides))} pixels.",
+            f"Give {len(loaded.spec.axes)} numbers above 0, one for each of {loaded.spec.axes}.",
+        )
+    if not 0 <= temperature <= 2:
+        raise ReconError(f"The temperature cannot be {temperature}.", "It goes from 0 to 2; 1 is as trained.")
+    reporter = Reporter(on_progress, "generate", total=n)
+    return generate_pixels(
+        loaded, sides, n, channel, temperature, noise, seed, device, reporter, cancel or CancelToken()
+    )
+
+
+def load_sampler(model: Model) -> TrainedModel:
+    """Load a model that samples; raises `ReconError` for one of another family."""
+    loaded = load_model(model)
+    if loaded.spec.task != "sample":
+        raise ReconError(
+            f"{loaded.name} is made to {loaded.spec.task}, not to sample.",
+            "Choose a VAE, or train one: napari_recon.train('vae', image).",
+        )
+    return loaded
+
+
+def _check(n: int, seed: int, outputs: Sequence[str], mean_of_samples: bool) -> None:
+    unknown = set(outputs) - set(OUTPUTS)
+    if unknown:
+        raise ReconError(f"There is no output {', '.join(sorted(unknown))}.", f"Choose of: {', '.join(OUTPUTS)}.")
+    least = 2 if mean_of_samples or set(outputs) & {"median", "std", "variation"} else 1
+    if not least <= n <= MOST_SAMPLES:
+        raise ReconError(f"{n} samples cannot be drawn.", f"Give {least} to {MOST_SAMPLES}.")
+    if not 0 <= seed < 2**63:
+        raise ReconError(f"The seed cannot be {seed}.", "Give a whole number of 0 or more.")
+
+
+def _spread(model: TrainedModel) -> float:
+    return float((model.provenance.get("calibration") or {}).get("factor", 1.0))
+
+
+def make_record(verb: str, model: TrainedModel, **more: Any) -> dict[str, Any]:
+    """Say how a result was made, for its metadata."""
+    names = {"verb": verb, "model": model.name, "model_hash": model.hash}
+    return {**names, **more, "version": version("napari-recon")}
+
+
+def _sorted(
+    arrays: list[NDArray[np.float32]], outputs: Sequence[str], n: int, source: Image | None, record: dict[str, Any]
+) -> Samples:
+    """Give each array its name; for an image, also its physics."""
+    made: dict[str, Any] = {}
+    rest = list(arrays)
+    for name in outputs:
+        pixels = np.stack([rest.pop(0) for _ in range(n)]) if name == "samples" else rest.pop(0)
+        made[name] = pixels if source is None else with_physics(pixels, name, source, {**record, "output": name})
+    return Samples(**made)
+
+
+def with_physics(pixels: NDArray[np.float32], name: str, source: Image, record: dict[str, Any]) -> Image:
+    """Make an image of pixels like the source's, or of several along a new first axis (S)."""
+    metadata = {**source.metadata, "napari_recon": record}
+    title = f"{source.name} [{name}]"
+    if pixels.ndim == source.ndim:
+        return source.with_array(pixels, name=title, metadata=metadata)
+    return Image(
+        pixels,
+        "S" + source.axes,
+        scale=(1.0, *source.scale),
+        translate=(0.0, *source.translate),
+        units=(None, *source.units),
+        name=title,
+        channel_names=source.channel_names,
+        metadata=metadata,
+    )

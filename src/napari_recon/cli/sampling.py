@@ -1,0 +1,179 @@
+"""Commands of models that sample: `sample`, `generate`, `encode`, `decode`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from napari_recon.cli._common import Axes, Device, Progress, check_output, check_writable, print_json
+from napari_recon.errors import ReconError
+
+More = Annotated[Path | None, Parameter(help="Image file for it, beside the samples.")]
+
+
+def sample(
+    input: Path,
+    output: Path,
+    /,
+    *,
+    model: str,
+    n: Annotated[int, Parameter(name=("-n", "--number"), help="Number of samples.")] = 16,
+    mean: More = None,
+    median: More = None,
+    std: More = None,
+    variation: More = None,
+    mean_of_samples: Annotated[bool, Parameter(negative=())] = False,
+    seed: int = 0,
+    axes: Axes = None,
+    tile_size: int | None = None,
+    device: Device = "auto",
+) -> None:
+    """Sample the clean images that a noisy image may show.
+
+    Parameters
+    ----------
+    input, output
+        Image files; the samples are along a new first axis of the output.
+    model
+        A model file of the VAE family, or a name that `napari-recon models` lists.
+    mean_of_samples
+        Make the mean from the samples instead of in one pass.
+    seed
+        The same seed gives the same samples.
+    tile_size
+        Side of a tile in pixels; chosen from the free memory when left out.
+    """
+    from napari_recon import api
+
+    files = {"samples": output, "mean": mean, "median": median, "std": std, "variation": variation}
+    paths = {name: path for name, path in files.items() if path is not None}
+    for path in paths.values():
+        check_output(path, input, keep_dtype=False)
+    if len({p.resolve() for p in paths.values()}) < len(paths):
+        raise ReconError("Two results have the same file.", "Give each a file of its own.")
+    image = api.read_image(input, axes=axes)
+    with Progress() as progress:
+        made = api.sample(
+            image,
+            model,
+            n,
+            outputs=tuple(paths),
+            mean_of_samples=mean_of_samples,
+            seed=seed,
+            tile_size=tile_size,
+            device=device,
+            on_progress=progress,
+        )
+    for name, path in paths.items():
+        api.write_image(path, getattr(made, name))
+    print_json({"outputs": {k: str(p) for k, p in paths.items()}, **made.samples.metadata["napari_recon"]})
+
+
+def generate(
+    output: Path,
+    /,
+    *,
+    model: str,
+    shape: Annotated[str, Parameter(help="Y,X of each image, or Z,Y,X for a 3D model.")] = "256,256",
+    n: Annotated[int, Parameter(name=("-n", "--number"), help="Number of images.")] = 1,
+    channel: int = 0,
+    temperature: float = 1.0,
+    noise: Annotated[bool, Parameter(negative=())] = False,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Make new images like those that a model was trained on.
+
+    Parameters
+    ----------
+    output
+        Image file for all of them, along a first axis.
+    model
+        A model file of the VAE family, or a name that `napari-recon models` lists.
+    channel
+        Which channel, for a model that takes them one by one.
+    temperature
+        0 to 2; below 1 the images are plainer.
+    noise
+        Add the noise that was measured on the training data.
+    seed
+        The same seed gives the same images.
+    """
+    from napari_recon import api
+    from napari_recon.image import Image
+
+    check_output(output, None, keep_dtype=False)
+    sides = _numbers(shape)
+    with Progress() as progress:
+        pixels = api.generate(
+            model,
+            sides,
+            n,
+            channel=channel,
+            temperature=temperature,
+            noise=noise,
+            seed=seed,
+            device=device,
+            on_progress=progress,
+        )
+    spatial = "YX" if len(sides) == 2 else "ZYX"
+    image = Image(pixels, ("SC" if pixels.ndim > len(sides) + 1 else "S") + spatial, name=output.stem)
+    api.write_image(output, image)
+    print_json({"output": str(output), "axes": image.axes, "shape": image.shape, "model": model, "seed": seed})
+
+
+def encode(input: Path, output: Path, /, *, model: str, step: float = 0.5, axes: Axes = None) -> None:
+    """Store an image as the latents of a model: a small file, with loss. Prints ratio and PSNR.
+
+    Parameters
+    ----------
+    input
+        Image file.
+    output
+        File for the latents; gets the suffix .latents.
+    model
+        A model of the VAE family, or an autoencoder with a bottleneck.
+    step
+        How coarsely latents are rounded: smaller is truer and larger.
+    """
+    from napari_recon import api
+
+    check_writable(output)
+    image = api.read_image(input, axes=axes)
+    with Progress() as progress:
+        encoded = api.encode(image, model, step=step, on_progress=progress)
+    path = encoded.save(output)
+    scores = api.evaluate(image, api.decode(encoded, model))
+    print_json({"output": str(path), "ratio": encoded.ratio, "psnr": scores["psnr"], **_origin(encoded.about)})
+
+
+def decode(input: Path, output: Path, /, *, model: str) -> None:
+    """Make an image of stored latents.
+
+    Parameters
+    ----------
+    input
+        File that `encode` wrote.
+    output
+        Image file.
+    model
+        The model that encoded it.
+    """
+    from napari_recon import api
+
+    check_output(output, input, keep_dtype=False)
+    with Progress() as progress:
+        image = api.decode(input, model, on_progress=progress)
+    api.write_image(output, image)
+    print_json({"output": str(output), "axes": image.axes, "shape": image.shape})
+
+
+def _origin(about: dict[str, Any]) -> dict[str, Any]:
+    return {k: about[k] for k in ("model", "model_hash", "step")}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ReconError(f"{text!r} is not a shape.", "Give whole numbers, such as 256,256.") from error
