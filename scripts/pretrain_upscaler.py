@@ -86,6 +86,13 @@ def _publics(count: int) -> int:
     return round(count * 2 / 3)
 
 
+def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur half of the images by up to 0.8 pixels: what lenses draw is seldom as sharp as its pixels."""
+    sigma = 0.8 * torch.rand(len(fine), generator=rng)
+    sharp = torch.rand(len(fine), generator=rng) < 0.5
+    return blur(fine, gaussian_kernels(torch.where(sharp, 0.0, sigma)))
+
+
 def distance(error: Tensor, by_patch: bool) -> Tensor:
     """Charbonnier's distance; or the mean root-mean-square of the patches, which the mean PSNR follows more closely."""
     squares = error.square()
@@ -152,7 +159,7 @@ def main() -> None:
     print(f"{len(photos)} photographs at {sum(p.size for p in photos) / 1e6:.0f} megapixels", flush=True)
     fixed = torch.Generator().manual_seed(1)
     unseen = CleanPatches(held_out, seed=1, phantoms=40, share=args.photographs)
-    clean = [unseen.draw(32, side) for _ in range(4)]
+    clean = [soften(unseen.draw(32, side), fixed) for _ in range(4)]
     validation = [(degrade(c, args.scale, fixed), c) for c in clean]
 
     torch.manual_seed(args.seed)
@@ -180,7 +187,7 @@ def main() -> None:
         minutes = before + (time.process_time() - began) / 60
         used = min(minutes / args.core_minutes, 1.0)
         rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
-        fine = patches.draw(args.batch, side)
+        fine = soften(patches.draw(args.batch, side), rng)
         loss = distance(network(degrade(fine, args.scale, rng)) - fine, by_patch=used > 0.5)
         network.zero_grad()
         loss.backward()
