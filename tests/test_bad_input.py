@@ -50,6 +50,65 @@ def test_an_image_of_nothing_but_missing_pixels(tiny):
             api.train("autoencoder", array, **tiny)
 
 
+LABELS = np.kron(np.arange(1, 10).reshape(3, 3), np.ones((16, 16), int))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_a_label_image_is_refused(dtype):
+    labels = LABELS.astype(dtype)
+    with refused("holds labels", labels):
+        api.denoise(labels)
+
+
+def test_what_looks_a_little_like_labels_is_denoised():
+    rng = np.random.default_rng(0)
+    saturated = np.clip(rng.normal(250, 2, (48, 48)), 0, 255).astype(np.uint8)
+    mostly_black = np.where(LABELS == 5, rng.poisson(30, LABELS.shape), 0).astype(np.uint8)
+    for image in (saturated, mostly_black, LABELS.astype(np.float32)):
+        assert np.isfinite(api.denoise(image)).all()
+
+
+def test_pure_noise_is_measured_and_flattened():
+    noise = np.random.default_rng(0).normal(-500, 20, (96, 96))  # negative too
+    found = api.measure_noise(noise)[0].estimate
+    assert found.gain == 0
+    assert found.read_noise == pytest.approx(20, rel=0.05)
+    assert found.snr < 0.3
+    clean = api.denoise(noise)
+    assert clean.std() < 3
+    assert clean.mean() == pytest.approx(noise.mean(), abs=0.2)
+
+
+def test_saturated_pixels_are_told_and_stay_bright():
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 400, 96)[None] + np.zeros((96, 1))
+    image = np.clip(rng.normal(ramp, 8), 0, 255).astype(np.uint8)
+    report = api.measure_noise(image)[0]
+    assert report.estimate.saturated == pytest.approx((image == 255).mean(), abs=0.01)
+    assert any("saturated" in finding for finding in report.findings)
+    assert api.denoise(image)[:, 80:].min() > 245
+
+
+def test_a_binary_mask_keeps_its_shape():
+    mask = np.where(np.hypot(*np.mgrid[-48:48, -48:48]) < 30, 255, 0).astype(np.uint8)
+    assert ((api.denoise(mask) > 127) == (mask > 127)).all()
+    with refused("cannot be worked on"):
+        api.denoise(mask > 0)
+
+
+def test_a_row_of_pixels_becomes_less_noisy():
+    row = np.random.default_rng(0).normal(100, 10, (1, 400))
+    assert api.denoise(row).std() < 7
+    assert api.denoise(row.T).std() < 7
+
+
+def test_nine_decades_keep_their_order():
+    image = np.tile(np.logspace(0, 9, 96), (96, 1))
+    done = api.denoise(image)
+    assert np.isfinite(done).all()
+    assert np.abs(done - image).max() < 0.05 * image.max()
+
+
 def test_values_beyond_float32(tiny):
     array = picture(dtype=np.float64) * 1e60
     with refused("float32", array):

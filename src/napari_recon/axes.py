@@ -126,6 +126,22 @@ def to_batch(array: Any, axes: str, spatial: str = "YX") -> Any:
     return _reshape(array, (math.prod(array.shape[: len(split.samples)]), *kept))
 
 
+def time_step(axes: str, shape: Sequence[int], spatial: str = "YX") -> int:
+    """Samples of `to_batch` from one time to the next of the same plane; 0 for an image without times.
+
+    Parameters
+    ----------
+    axes, shape : str, sequence of int
+        Axes and shape of the image.
+    spatial : {"YX", "ZYX"}
+        As given to `to_batch`.
+    """
+    samples = split_axes(axes, spatial).samples
+    if "T" not in samples:
+        return 0
+    return math.prod(shape[axes.index(a)] for a in samples[samples.index("T") + 1 :])
+
+
 def from_batch(batch: Any, axes: str, shape: Sequence[int], spatial: str = "YX") -> Any:
     """Undo `to_batch`.
 

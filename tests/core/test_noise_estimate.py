@@ -33,6 +33,47 @@ def test_noise_of_a_camera_is_found_at_dark_and_bright_levels(kind, gain, offset
         assert np.sqrt(found.variance(level + offset)) == pytest.approx(true, rel=TOLERANCE)
 
 
+IDENTIFIABLE = [
+    ("nuclei", 2, 256), ("nuclei", 4, 256), ("nuclei", 2, 512), ("filaments", 2, 256), ("filaments", 2, 512),
+    ("puncta", 4, 256), ("puncta", 4, 512), ("nuclei", 4, 512),
+]  # fmt: skip
+"""Scenes with dark pixels and with bright parts that are not all edges: elsewhere the two cannot be told apart."""
+
+
+@pytest.mark.parametrize(("kind", "seed", "size"), IDENTIFIABLE)
+@pytest.mark.parametrize(
+    ("gain", "offset", "read_noise", "photons"),
+    [(3.0, 100.0, 6.0, 200), (0.02, 0.1, 0.04, 200), (1.0, 0.0, 5.0, 200), (0.5, 100.0, 1.6, 400)],
+)
+def test_gain_and_read_noise_are_found_apart(kind, seed, size, gain, offset, read_noise, photons):
+    image = _take(_scene(kind, seed, size), np.random.default_rng(1), gain, offset, read_noise, photons)
+    found = estimate_noise([image[None]])
+    assert found.gain == pytest.approx(gain, rel=0.1)
+    assert np.sqrt(found.variance(offset)) == pytest.approx(read_noise, rel=0.15)
+
+
+def test_a_stack_tells_more_than_one_of_its_planes():
+    stack = np.stack([_take(_scene("nuclei", s, 128), np.random.default_rng(s), 2.0, 100.0, 5.0) for s in range(8)])
+    found = estimate_noise([stack])
+    assert found.gain == pytest.approx(2, rel=0.1)
+    assert np.sqrt(found.variance(100.0)) == pytest.approx(5, rel=0.15)
+
+
+def test_an_image_stretched_to_bytes_has_its_noise_in_bytes():
+    image = _take(_scene("nuclei", 4, 512), np.random.default_rng(1), 1.0, 0.0, 2.0, 200)
+    low, high = np.quantile(image, [0.001, 0.998])
+    stretch = 255 / (high - low)
+    found = estimate_noise([np.clip(np.round((image - low) * stretch), 0, 255).astype(np.uint8)[None]])
+    assert found.gain == pytest.approx(stretch, rel=0.1)
+    assert np.sqrt(found.variance(-low * stretch)) == pytest.approx(2 * stretch, rel=0.15)
+
+
+def test_noise_of_a_row_of_pixels_is_found():
+    row = np.random.default_rng(0).normal(50, 7, (1, 1, 600))
+    assert estimate_noise([row]).read_noise == pytest.approx(7, rel=0.2)
+    assert estimate_noise([row.transpose(0, 2, 1)]).read_noise == pytest.approx(7, rel=0.2)
+
+
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.4])
 @pytest.mark.parametrize("kind", ["dead_leaves", "nuclei", "membranes"])
 def test_gaussian_noise_is_found(kind, sigma):
@@ -120,6 +161,15 @@ def test_stacks_of_any_shape_and_type_are_taken_together():
     as_one = estimate_noise([stack])
     apart = estimate_noise([i[None].astype(np.float32) for i in images])
     assert as_one.variance(200.0) == pytest.approx(apart.variance(200.0), rel=0.05)
+
+
+def test_points_of_the_curve_lie_about_the_line_and_stay_out_of_json():
+    image = _take(_scene("nuclei", 4), np.random.default_rng(0), 2.0, 100.0, 5.0)
+    found = estimate_noise([image[None]])
+    assert len(found.curve) >= 4
+    for brightness, variance in found.curve:
+        assert variance == pytest.approx(2 * (brightness - 100) + 25, rel=0.25)
+    assert "curve" not in found.to_json()
 
 
 def test_the_estimate_is_the_same_each_time_and_survives_json():

@@ -71,6 +71,17 @@ def test_stop_and_resume_equal_one_run(phantom, tiny, tmp_path, every_event, sch
     assert not state.exists()
 
 
+def test_a_vae_goes_on_as_if_there_had_been_no_break(phantom, tmp_path, every_event):
+    options = {"levels": 2, "blocks": 1, "features": 4, "latents": 2, "patch_size": 16, "batch_size": 4, "steps": 12,
+               "validate_every": 3, "precision": "float32", "likelihood": "learned"}  # fmt: skip
+    state = tmp_path / "run.resume"
+    whole = api.train("vae", phantom[0], **options)
+    assert api.train("vae", phantom[0], checkpoint=state, **stop_at(5, **options)).provenance["steps"] == 5
+    done = api.train("vae", phantom[0], checkpoint=state, resume=True, **options)
+    assert all(torch.equal(done.weights[k], whole.weights[k]) for k in whole.weights)
+    assert done.provenance["train_loss"] == whole.provenance["train_loss"]
+
+
 def test_a_resumed_run_keeps_its_precision(phantom, tiny, tmp_path, every_event, monkeypatch):
     """A probe under another load might choose another one, and the run would no longer be the same."""
     options = tiny | {"precision": "auto", "checkpoint": tmp_path / "run.resume"}

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.training import train
-from napari_recon.axes import to_batch
+from napari_recon.axes import time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.noise_report import NoiseReport, diagnose
@@ -19,6 +21,8 @@ from napari_recon.inference.predict import predict
 from napari_recon.progress import CancelToken, ProgressCallback
 
 ADAPTATION_MINUTES = 1 / 3
+FEWEST_LABELS = 3
+ALIKE = 0.85  # share of pixels that equal their neighbour: nearly all of labels, hardly more than half of images
 
 
 def denoise(
@@ -72,11 +76,12 @@ def denoise(
     Raises
     ------
     ReconError
-        When model and image do not fit together.
+        When model and image do not fit together, or the image holds labels.
     Cancelled
         When stopped.
     """
     source = as_image(image, axes)
+    _refuse_labels(source)
     if not 0 <= strength <= 1.5:
         raise ReconError(f"The strength cannot be {strength}.", "It goes from 0 to 1.5; 1 is as measured.")
     loaded = load_model(model)
@@ -128,7 +133,8 @@ def measure_noise(image: Any, *, axes: str | None = None) -> list[NoiseReport]:
     Parameters
     ----------
     image : Image or array
-        Any axes; one estimate a channel for all planes and times.
+        Any axes; one estimate a channel for all planes and times. With a T axis of three times or more it is measured
+        on what changes from frame to frame where the scene stands still.
     axes : str, optional
         Axes of an array that does not know its own.
 
@@ -139,7 +145,26 @@ def measure_noise(image: Any, *, axes: str | None = None) -> list[NoiseReport]:
     """
     source = as_image(image, axes)
     batch = to_batch(source.array, source.axes)
-    return [diagnose(estimate_noise([batch[:, c]]), c) for c in range(batch.shape[1])]
+    steps = [time_step(source.axes, source.shape)]
+    return [diagnose(estimate_noise([batch[:, c]], steps), c) for c in range(batch.shape[1])]
+
+
+def _refuse_labels(image: Image) -> None:
+    """Raise for whole numbers that stay the same from pixel to pixel at many levels, as only labels do."""
+    if not np.issubdtype(image.dtype, np.integer):
+        return
+    batch = to_batch(image.array, image.axes)
+    plane = np.asarray(batch[batch.shape[0] // 2, 0])
+    if not plane.size or plane.shape[1] < 2:
+        return
+    left, right = plane[:, :-1], plane[:, 1:]
+    # Black and saturated regions are alike in images too.
+    inside = (left != plane.min()) & (left != plane.max())
+    if len(np.unique(left[inside])) >= FEWEST_LABELS and (left == right)[inside].mean() > ALIKE:
+        raise ReconError(
+            f"{image.name or 'The image'} holds labels, not intensities: neighbouring pixels are equal.",
+            "Choose the image that was segmented. If these are intensities, convert them to float32 first.",
+        )
 
 
 def _adapt(

@@ -13,6 +13,7 @@ from torch import nn
 
 from napari_recon.api.models import Model, load_model
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
@@ -191,9 +192,9 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
 def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel: CancelToken | None) -> Guide:
     """A function from batches (N, C, [Z], Y, X) to what the universal denoiser makes of them."""
 
-    def guide(batch: Any) -> Any:
+    def guide(batch: Any, noise: Sequence[NoiseEstimate]) -> Any:
         image = Image(batch, "SC" + axes)
-        return make_guide(image, device=device, on_progress=on_progress, cancel=cancel)
+        return make_guide(image, noise=noise, device=device, on_progress=on_progress, cancel=cancel)
 
     return guide
 
@@ -210,7 +211,9 @@ def _coarse(image: Image, scale: int) -> Image:
 
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
     """A function that restores the region with the network of the moment."""
-    guide = make_guide(region, device=device) if get_family(family).spec(config).guided else None
+    guide = (
+        make_guide(region, noise=normalization.noise, device=device) if get_family(family).spec(config).guided else None
+    )
 
     def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
         model = TrainedModel(family, config, {}, normalization, _network=network)

@@ -1,26 +1,26 @@
-"""Measure the noise of an image from the image alone.
+"""Measure the noise of an image from the image alone, or of a movie from what changes between its frames.
 
-The flattest blocks of the image tell whether neighbouring pixels are in step. White noise is then read off the smallest
-principal components of small patches, where the specimen leaves no trace (Chen, Zhu and Heng, "An efficient statistical
-method for image noise level estimation", ICCV 2015), for each brightness apart. In correlated noise no component is
-free of specimen; there the lower edge of the block variances against brightness is the noise curve.
+The flattest blocks tell whether neighbouring pixels are in step (`noise_correlation`). Then the energy of small blocks
+in the frequencies that specimen reaches least is fitted against brightness (`noise_blocks`, `noise_curve`), once with
+a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. In a
+movie the difference of two frames holds no specimen where nothing moves, and is one more such finding.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
-BLOCK = 16  # side of the blocks that show flatness and correlation
-PATCH = 5  # side of the patches whose principal components show white noise
+from napari_recon.data.noise_blocks import IN_STEP, WHITE, View, crops, load, measure_band, windows
+from napari_recon.data.noise_correlation import BLOCK, LEAST, noise_correlation
+from napari_recon.data.noise_curve import NoiseCurve, curve_points
+from napari_recon.data.noise_movie import frame_differences
+
+MOST_GROWTH = 1.25  # of the variance of frame differences from one frame to two
+EMPTY = np.zeros((BLOCK, BLOCK))
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
-STRIDE = 3  # pixels from one patch to the next
-WINDOW = 11  # side of the surroundings by which flat patches are chosen
 FloatArray = NDArray[np.float64]
 
 
@@ -45,7 +45,11 @@ class NoiseEstimate:
     snr : float
         Standard deviation of the image over that of its noise.
     confidence : float
-        0 to 1: how well the flat blocks agree with the fitted curve.
+        0 to 1: share of the brightness steps whose own noise agrees with the line through all.
+    temporal : bool
+        Whether it was measured on the differences of a movie's frames.
+    curve : tuple of (float, float)
+        Brightness and variance at each step of brightness, for a plot; kept out of model files.
     """
 
     gain: float
@@ -57,6 +61,8 @@ class NoiseEstimate:
     clipped: float = 0.0
     snr: float = 0.0
     confidence: float = 1.0
+    temporal: bool = False
+    curve: tuple[tuple[float, float], ...] = field(default=(), compare=False)
 
     def variance(self, value: float) -> float:
         """Return the variance of the noise at a pixel value."""
@@ -70,8 +76,10 @@ class NoiseEstimate:
         return {0: "none", 1: "".join(axes), 2: "both"}[len(axes)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return as JSON types."""
-        return asdict(self)
+        """Return as JSON types, without the points of the curve."""
+        values = asdict(self)
+        del values["curve"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -79,251 +87,93 @@ class NoiseEstimate:
         return cls(**{**values, "correlation": tuple(values["correlation"])})
 
 
-def estimate_noise(stacks: Sequence[NDArray[Any]], max_blocks: int = 24_000) -> NoiseEstimate:
+def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = ()) -> NoiseEstimate:
     """Estimate Poisson-Gaussian noise and its correlation.
 
     Parameters
     ----------
     stacks : sequence of numpy.ndarray
         Images of one channel, any number of leading axes before (Y, X).
-    max_blocks : int
-        Most blocks to look at; a random subset of a larger data set is as good.
+    time_steps : sequence of int, optional
+        For each stack, how many entries of its first axis lie between one time and the next of the same scene; 0 for
+        what is no movie.
 
     Returns
     -------
     NoiseEstimate
         For an image without measurable noise, `gain` is 0 and `intercept` tiny but positive.
     """
-    planes = _planes(stacks)
-    blocks = _cut(planes, BLOCK, BLOCK // 2, max_blocks // 4)
-    values = blocks.ravel()
+    views = [View(part, part) for part in (load(stacks[i], index) for i, index in crops(stacks))]
+    views = [v for v in views if np.isfinite(v.bright).any()] or [View(EMPTY, EMPTY)]
+    values = np.concatenate([v.bright[np.isfinite(v.bright)] for v in views])
     low, high = float(values.min()), float(values.max())
     clipped, saturated = float((values == low).mean()), float((values == high).mean())
     # A piled-up lowest or highest value hides noise: such places would look too quiet.
     walls = ([low] if clipped > 0.005 else []) + ([high] if saturated > 0.0005 else [])
-    used = _inside(blocks, walls)
-    residual = _detrend(used)
-    correlation = _correlation(used.mean(axis=(1, 2)), residual)
-    if max(correlation) < 0.08:
-        x, y, count = _component_curve(_inside(_cut(planes, WINDOW, STRIDE, max_blocks), walls))
-    else:
-        x, y, count = _flat_block_curve(used.mean(axis=(1, 2)), residual, correlation)
-    gain, intercept = _fit_line(x, y, count)
-    fitted = np.maximum(gain * x + intercept, y.min() * 0.1 + 1e-30)
-    spread = float(np.average(np.abs(y / fitted - 1) < 0.25, weights=count))
     # Never less than rounding: a noiseless image must not be divided by zero.
     floor = max((high - low) ** 2 * 1e-10, (1e-6 * max(abs(low), abs(high))) ** 2, float(np.finfo(np.float32).tiny))
     if all(np.issubdtype(s.dtype, np.integer) for s in stacks):
         floor = max(floor, 1 / 12)
-    offset = float(x.min())
-    if gain * offset + intercept < floor:
-        intercept = floor - gain * offset
+    found = _measure(views, walls, floor)
+    still = _measure_still(stacks, time_steps, walls, floor)
+    if still is not None:
+        found = _Found(still.curve.lowered_to(found.curve), still.correlation, still.points)
+    curve = found.curve
+    gain, offset = curve.gain, curve.dark
+    intercept = max(curve.intercept, floor - gain * offset)
     noise_variance = max(gain * float(values.mean()) + intercept, floor)
+    agree = [abs(y / float(curve.variance(np.array(x))) - 1) < 0.25 for x, y in found.points]
     return NoiseEstimate(
         gain=gain,
-        intercept=float(intercept),
+        intercept=intercept,
         offset=offset,
         read_noise=float(np.sqrt(gain * offset + intercept)),
-        correlation=correlation,
+        correlation=found.correlation,
         saturated=saturated if saturated > 0.0005 else 0.0,
         clipped=clipped if clipped > 0.005 else 0.0,
         snr=float(np.sqrt(max(values.var() - noise_variance, 0) / noise_variance)),
-        confidence=spread,
+        confidence=float(np.mean(agree)) if agree else 0.0,
+        temporal=still is not None,
+        curve=found.points,
     )
 
 
-def _planes(stacks: Sequence[NDArray[Any]]) -> list[FloatArray]:
-    """Up to 64 planes, evenly spread, none smaller than a block."""
-    places = [(s, i) for s in stacks for i in np.ndindex(s.shape[:-2])]
-    if len(places) > 64:
-        places = [places[i] for i in np.linspace(0, len(places) - 1, 64).astype(int)]
-    planes = []
-    for stack, index in places:
-        plane = np.asarray(stack[index], dtype=np.float64)
-        short = [(0, max(BLOCK - n, 0)) for n in plane.shape]
-        planes.append(np.pad(plane, short, mode="symmetric"))
-    return planes
+class _Found(NamedTuple):
+    curve: NoiseCurve
+    correlation: tuple[float, float]
+    points: tuple[tuple[float, float], ...]
 
 
-def _cut(planes: list[FloatArray], side: int, stride: int, limit: int) -> FloatArray:
-    """Square windows (n, side, side) of finite pixels, a random choice of at most `limit`."""
-    rng = np.random.default_rng(0)
-    parts = []
-    for plane in planes:
-        windows = sliding_window_view(plane, (side, side))[::stride, ::stride].reshape(-1, side, side)
-        windows = windows[np.isfinite(windows).all(axis=(1, 2))]
-        parts.append(windows[rng.permutation(len(windows))[: max(limit // len(planes), 1)]])
-    joined = np.concatenate(parts)
-    return joined if len(joined) else np.zeros((1, side, side))
+def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Found:
+    """Correlation first, then the lower of the noise curves in the bands that suit it."""
+    noisy, bright = windows(views, BLOCK, BLOCK // 2, 6000, walls)
+    correlation = noise_correlation(bright, noisy)
+    bands = WHITE if max(correlation) < LEAST else IN_STEP
+    done = [measure_band(views, band, correlation, walls, floor) for band in bands]
+    measured = [d for d in done if d is not None]
+    if not measured and walls:
+        return _measure(views, (), floor)
+    if not measured:
+        return _Found(NoiseCurve(0.0, 0.0, floor, floor, 0.0), correlation, ())
+    curve = measured[0][0]
+    for other in measured[1:]:
+        curve = curve.lowered_to(other[0])
+    # What each band finds at each brightness by itself; again the quieter counts.
+    points = [curve_points(curve, x, energy, freedom) for _, x, energy, freedom in measured]
+    steps = sorted(set().union(*points))
+    quietest = [min((p[s] for p in points if s in p), key=lambda point: point[1]) for s in steps]
+    return _Found(curve, correlation, tuple(quietest))
 
 
-def _inside(windows: FloatArray, walls: list[float]) -> FloatArray:
-    """Windows of which hardly any pixel lies at a wall; all of them when too few are left."""
-    keep = np.ones(len(windows), bool)
-    for wall in walls:
-        keep &= (windows == wall).mean(axis=(1, 2)) < 0.02
-    return windows[keep] if keep.sum() >= 50 else windows
-
-
-def _detrend(blocks: FloatArray) -> FloatArray:
-    """Residual of each block from its least-squares plane."""
-    t = np.arange(BLOCK) - (BLOCK - 1) / 2
-    norm = (t**2).sum() * BLOCK
-    slope_y = np.einsum("nyx,y->n", blocks, t) / norm
-    slope_x = np.einsum("nyx,x->n", blocks, t) / norm
-    plane = slope_y[:, None, None] * t[:, None] + slope_x[:, None, None] * t
-    residual: FloatArray = blocks - blocks.mean(axis=(1, 2), keepdims=True) - plane
-    return residual
-
-
-def _correlation(mean: FloatArray, residual: FloatArray) -> tuple[float, float]:
-    """Lag-1 correlation of the noise along Y and X, from groups of equally bright blocks.
-
-    Specimen adds correlation in the groups where it is seen, noise has its own in all: so the second lowest counts.
-    """
-    groups = np.array_split(np.argsort(mean), int(np.clip(len(mean) // 100, 1, 6)))
-    variance = (residual**2).mean(axis=(1, 2))
-    found = []
-    for group in groups:
-        flattest = group[np.argsort(variance[group])[: max(len(group) // 7, min(len(group), 12))]]
-        found.append(_correlation_of(residual[flattest]))
-    return sorted(found, key=max)[min(1, len(found) - 1)]
-
-
-def _correlation_of(flat: FloatArray) -> tuple[float, float]:
-    """Correlation within detrended blocks; 0 where it is the specimen's fine texture that is seen in white noise.
-
-    The two are told apart by the strength at the highest frequency: blurred noise has hardly any left there.
-    """
-    power = (flat**2).mean()
-    if power <= 0:
-        return 0.0, 0.0
-    lost = 3 / BLOCK**2  # share of white noise that a fitted plane takes out of a block
-    along_y = ((flat[:, 1:] * flat[:, :-1]).mean() / power + lost) / (1 - 2 * lost)
-    along_x = ((flat[:, :, 1:] * flat[:, :, :-1]).mean() / power + lost) / (1 - 2 * lost)
-    correlation = [float(np.clip(r, 0.0, 0.95)) for r in (along_y, along_x)]
-    second = np.diff(np.diff(flat, n=2, axis=1), n=2, axis=2)
-    high = (second**2).mean() / 36 / power  # 1 for white noise
-    # The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**4 at two.
-    high_of_blurred = math.prod((6 - 8 * r + 2 * r**4) / 6 for r in correlation)
-    # Beyond 0.8 in both directions it is the shape of smooth things, not noise.
-    if max(correlation) < 0.08 or min(correlation) > 0.8 or high > 1.15 * high_of_blurred + 0.06:
-        return 0.0, 0.0
-    return correlation[0], correlation[1]
-
-
-def _component_curve(windows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Brightness, variance of white noise and patch count, for groups of equally bright patches."""
-    margin = (WINDOW - PATCH) // 2
-    inner = windows[:, margin:-margin, margin:-margin].reshape(len(windows), -1)
-    mean = windows.mean(axis=(1, 2))
-    # Flat patches are chosen by their surroundings alone: chosen by themselves, the quietest would win.
-    outer_sum = windows.sum(axis=(1, 2)) - inner.sum(axis=1)
-    outer_squares = (windows**2).sum(axis=(1, 2)) - (inner**2).sum(axis=1)
-    pixels = WINDOW**2 - PATCH**2
-    unrest = outer_squares / pixels - (outer_sum / pixels) ** 2
-    groups = []
-    for group in _groups(mean, 300):
-        groups.append(group[np.argsort(unrest[group])[: max(len(group) // 2, 150)]])
-    centred = inner - inner.mean(axis=1, keepdims=True)
-    # The mean is gone, so the smallest component is empty.
-    # einsum and not BLAS, whose threads cost more than they save on matrices this small.
-    covariances = [np.einsum("ni,nj->ij", centred[g], centred[g]) / max(len(g) - 1, 1) for g in groups]
-    spectra = [np.linalg.eigvalsh(c)[1:] for c in covariances]
-    x = np.array([mean[g].mean() for g in groups])
-    # Noise is in every patch: it cannot be stronger than what the quietest tenth shows.
-    freedom = PATCH**2 - 1.0
-    quiet = [np.quantile((centred[g] ** 2).sum(axis=1), 0.1) / chi2.ppf(0.1, freedom) for g in groups]
-    y = np.array([min(_noise_eigenvalue(s, len(g)), 1.5 * q) for s, g, q in zip(spectra, groups, quiet, strict=True)])
-    return x, np.maximum(y, 0), np.array([len(g) for g in groups], float)
-
-
-def _groups(mean: FloatArray, smallest: int) -> list[NDArray[np.intp]]:
-    """Indices grouped by brightness in up to 24 equal steps, each of at least `smallest` members."""
-    order = np.argsort(mean)
-    low, high = np.quantile(mean, [0.002, 0.998])
-    edges = np.linspace(low, high, 25)[1:-1]
-    cuts = np.searchsorted(mean[order], edges)
-    groups: list[NDArray[np.intp]] = []
-    start = 0
-    for cut in [*cuts, len(order)]:
-        if cut - start >= smallest:
-            groups.append(order[start:cut])
-            start = int(cut)
-    if not groups:
-        return [order]
-    groups[-1] = np.concatenate([groups[-1], order[start:]])
-    return groups
-
-
-def _noise_eigenvalue(spectrum: FloatArray, patches: int) -> float:
-    """Drop the largest eigenvalues until those left lie about their mean as those of noise do.
-
-    Those of few patches are skewed (Marchenko and Pastur): their median lies below their mean by a third of the ratio
-    of pixels to independent patches. Half of that is allowed for; all of it would let fine texture pass for noise.
-    """
-    independent = patches * (STRIDE / PATCH) ** 2
-    for kept in range(len(spectrum), 1, -1):
-        level = float(spectrum[:kept].mean())
-        if level * (1 - kept / independent / 6) <= np.median(spectrum[:kept]):
-            return level
-    return float(spectrum[0])
-
-
-def _flat_block_curve(
-    mean: FloatArray, residual: FloatArray, correlation: tuple[float, float]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Brightness, variance of correlated noise and block count for groups of equally bright blocks."""
-    variance = (residual**2).sum(axis=(1, 2)) / (BLOCK * BLOCK - 3)
-    # In-step neighbours leave fewer independent pixels, so block variances scatter more.
-    independent = math.prod(1 / (1 + 2 * sum(r ** (2 * d * d) for d in range(1, 8))) for r in correlation)
-    freedom = max((BLOCK**2 - 3.0) * independent, 4.0)
-    share = 0.15
-    # The 15 % quantile of a chi-square variable, divided out, is the variance itself.
-    factor = chi2.ppf(share, freedom) / freedom
-    groups = _groups(mean, 40)
-    x = np.array([mean[g].mean() for g in groups])
-    y = np.array([np.quantile(variance[g], share) for g in groups]) / factor
-    return x, y, np.array([len(g) for g in groups], float)
-
-
-def _fit_line(x: FloatArray, y: FloatArray, count: FloatArray) -> tuple[float, float]:
-    """Gain and intercept of the noise curve.
-
-    Every line through two groups, and every level one, is tried. Groups far above a line hold specimen in all their
-    patches and count for little; groups below it speak against it, for nothing is quieter than its noise.
-    """
-    floor = y.max() * 1e-6 + 1e-30
-    lines = [(0.0, float(level)) for level in y]
-    for i in range(len(x)):
-        for j in range(i + 1, len(x)):
-            slope = float((y[j] - y[i]) / (x[j] - x[i])) if x[j] > x[i] else 0.0
-            if slope > 0:
-                lines.append((slope, float(y[i] - slope * x[i])))
-    weight = np.sqrt(count)
-
-    def misfit(line: tuple[float, float]) -> float:
-        fitted = np.maximum(line[0] * x + line[1], floor)
-        excess = np.log(np.maximum(y, floor) / fitted)
-        return float((weight * np.where(excess > 0, np.minimum(excess, 1.0), np.minimum(-1.5 * excess, 3))).sum())
-
-    gain, intercept = min(lines, key=misfit)
-    fitted = np.maximum(gain * x + intercept, floor)
-    near = np.abs(np.log(np.maximum(y, floor) / fitted)) < 0.35
-    if gain > 0:
-        gain, intercept = _least_squares(x[near], y[near], weight[near] / fitted[near])
-    if gain > 0 and gain * x[0] + intercept < 0.7 * y[0]:
-        # A line too steep for the darkest group, which is the surest: turn it about that group.
-        slopes = (y[1:] - y[0]) / (x[1:] - x[0])
-        gain = max(float(np.average(slopes, weights=weight[1:])), 0.0)
-        intercept = float(y[0] - gain * x[0])
-    return gain, intercept
-
-
-def _least_squares(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, float]:
-    """Line through the groups that agree; level when it would fall."""
-    if len(x) < 3:
-        slope, level = np.polyfit(x, y, 1) if len(x) == 2 else (0.0, y[0])
-    else:
-        slope, level = np.polyfit(x, y, 1, w=weight)
-    return (float(slope), float(level)) if slope > 0 else (0.0, float(np.average(y, weights=weight**2)))
+def _measure_still(
+    stacks: Sequence[NDArray[Any]], time_steps: Sequence[int], walls: Sequence[float], floor: float
+) -> _Found | None:
+    """Noise of a movie from what changes between frames; None where that tells less than each frame by itself."""
+    near, far = (frame_differences(stacks, time_steps, lag) for lag in (1, 2)) if any(time_steps) else ([], [])
+    if not near:
+        return None
+    found, later = _measure(near, walls, floor), _measure(far, walls, floor)
+    # Noise differs as much after two frames as after one. Where it does not, the scene moves everywhere, or the frames
+    # share noise, as running means and repeated frames do.
+    grown = [later.curve.at_dark / found.curve.at_dark, later.curve.at_bright / found.curve.at_bright]
+    return found if max(grown) < MOST_GROWTH else None

@@ -5,6 +5,10 @@ from typing import Any
 
 from napari_recon.data.noise_estimate import NoiseEstimate
 
+HARDLY_NOISY = 50  # signal-to-noise ratio from which on there is nothing to remove
+UNSURE = 0.5  # confidence below which the numbers are not to be relied on
+MASK_LENGTH = 2  # neighbours to hide on each side, as far as resampling carries noise
+
 
 @dataclass(frozen=True)
 class NoiseReport:
@@ -35,6 +39,7 @@ class NoiseReport:
         return {
             "channel": self.channel,
             **self.estimate.to_json(),
+            "curve": [{"brightness": x, "variance": y} for x, y in self.estimate.curve],
             "findings": list(self.findings),
             "advice": self.advice,
             "options": self.options,
@@ -57,26 +62,44 @@ def diagnose(estimate: NoiseEstimate, channel: int = 0) -> NoiseReport:
     findings = [_strength(estimate), _kind(estimate)]
     along_y, along_x = estimate.correlation
     options: dict[str, Any] = {"mask_axis": estimate.mask_axis}
-    advice = "Denoise with the universal model; adapt it, or train from it, when the result is not enough."
+    if estimate.temporal:
+        findings.append("Measured on what changes from frame to frame where the scene stands still.")
     if estimate.mask_axis != "none":
-        options["mask_length"] = 2
+        options["mask_length"] = MASK_LENGTH
         findings.append(
             f"Neighbouring pixels share noise (correlation {along_y:.2f} along Y, {along_x:.2f} along X), "
             "as resampling, demosaicing or a slow detector leave it."
-        )
-        advice = (
-            "The universal model is told of the correlation. For training, hide the neighbours too "
-            f"(mask along {estimate.mask_axis}), or a blind-spot network learns the noise."
         )
     if estimate.saturated:
         findings.append(f"{estimate.saturated:.1%} of the pixels are saturated: what was there is lost, not noisy.")
     if estimate.clipped:
         findings.append(f"{estimate.clipped:.1%} of the pixels are cut off at the darkest value: raise the offset.")
-    if estimate.snr > 50:
-        advice = "There is hardly any noise to remove."
-    if estimate.confidence < 0.5:
+    if estimate.confidence < UNSURE:
         findings.append("Few regions are flat, so these numbers are uncertain: compare the strengths 0.7 and 1.3.")
-    return NoiseReport(channel, estimate, tuple(findings), advice, options)
+    return NoiseReport(channel, estimate, tuple(findings), _advice(estimate), options)
+
+
+def _advice(e: NoiseEstimate) -> str:
+    """Which family, which mask and which likelihood suit the noise."""
+    if e.snr > HARDLY_NOISY:
+        return "There is hardly any noise to remove. A GAN may upscale this image."
+    parts = ["Denoise with the universal model; when the result is not enough, train an autoencoder from it."]
+    if e.mask_axis == "none":
+        parts.append("Single hidden pixels (mask along: none) suit its white noise.")
+    else:
+        where = {"x": "along X", "y": "along Y", "both": "along both axes"}[e.mask_axis]
+        parts.append(f"Hide the neighbours {where} too (mask along: {e.mask_axis}), or it learns the noise.")
+    blind = "" if e.mask_axis == "none" else ", blind levels: 1"  # which cannot code noise that is in step
+    parts.append(f"For several plausible answers instead of one, train a VAE (noise model: {_likelihood(e)}{blind}).")
+    return " ".join(parts)
+
+
+def _likelihood(e: NoiseEstimate) -> str:
+    """Of a VAE: as measured where that can be trusted; stabilised unless there are too few photons for it."""
+    if e.confidence < UNSURE:
+        return "learned"
+    few_photons = e.gain > 0 and e.read_noise < e.gain
+    return "poisson_gaussian" if few_photons else "gaussian"
 
 
 def _strength(e: NoiseEstimate) -> str:

@@ -93,6 +93,7 @@ def measure(
     unit_noise: bool = False,
     with_noise: bool = False,
     noise: Sequence[NoiseEstimate] | None = None,
+    time_steps: Sequence[int] = (),
 ) -> Normalization:
     """Measure the normalisation of a data set.
 
@@ -108,6 +109,8 @@ def measure(
         Whether to estimate the noise also where it is not stabilised.
     noise : sequence of NoiseEstimate, optional
         Known noise of each channel, such as that of the image from which `batches` are cut.
+    time_steps : sequence of int, optional
+        For each array, the samples from one time to the next, as `axes.time_step` counts them; see `estimate_noise`.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def measure(
                 "Multiply the image by a large number first.",
             )
         if stabilised or with_noise:
-            estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches])
+            estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches], time_steps)
             noises.append(estimate)
         if stabilised:
             values = stabilise(values, estimate.gain, estimate.intercept)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_recon.axes import from_batch, to_batch
+from napari_recon.axes import from_batch, time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
@@ -168,7 +168,8 @@ class TileRunner:
         found = self.model.normalization
         if found is None:
             stabilised = spec.noise_aware
-            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise)
+            steps = [time_step(self.image.axes, self.image.shape, spec.axes)]
+            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps)
             if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
         if found.channels != channels:

@@ -57,7 +57,7 @@ MODELS: dict[str, Family] = {
         vae.build,
         "sample",
         "Train a variational autoencoder to sample what a noisy image may show, and to generate images like it.",
-        {"learning_rate": 2e-3},
+        {"learning_rate": 2e-3, "batch_size": 8},
     ),
     "gan": Family(
         gan.GANConfig,

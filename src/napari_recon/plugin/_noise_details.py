@@ -100,12 +100,18 @@ def _plot(report: NoiseReport, low: float, high: float, theme: Any) -> QWidget:
     plot.setMenuEnabled(False)
     plot.hideButtons()
     plot.setMouseEnabled(False, False)
-    plot.setToolTip("Shot noise rises with the brightness; read noise is the same everywhere.")
+    plot.setToolTip(
+        "Points: measured at each brightness. Line: what is used. Shot noise rises with the brightness; read noise is "
+        "the same everywhere."
+    )
     darkest = min(max(low, e.offset), high)
     plot.plot(
         [darkest, high], [max(e.variance(x), 0.0) for x in (darkest, high)], pen=pg.mkPen(COLOURS["train"], width=2)
     )
-    plot.setYRange(0, max(e.variance(high), e.variance(darkest)) * 1.1)
+    if e.curve:
+        brightness, variance = zip(*e.curve, strict=True)
+        plot.plot(brightness, variance, pen=None, symbol="o", symbolSize=6, symbolBrush=COLOURS["validation"])
+    plot.setYRange(0, max(e.variance(high), e.variance(darkest), *(y for _, y in e.curve)) * 1.1)
     plot.getPlotItem().setContentsMargins(0, 0, 4, LABEL_MARGIN)
     for side, label in (("bottom", "brightness (grey values)"), ("left", "noise variance")):
         axis = plot.getAxis(side)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_recon.axes import to_batch
+from napari_recon.axes import time_step, to_batch
+from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.data.patches import PatchSampler
 from napari_recon.device import free_memory
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 MEMORY_SHARE = 0.4  # of the free memory that the training data may fill
 GUIDED_PIXELS = 2**23  # the universal denoiser is to take seconds, not the time of the training
 
-Guide = Callable[[Any], Any]
-"""From a batch (N, C, [Z], Y, X) to what the universal denoiser makes of it."""
+Guide = Callable[[Any, Sequence[NoiseEstimate]], Any]
+"""From a batch (N, C, [Z], Y, X) and the noise of its channels to what the universal denoiser makes of it."""
 
 
 class Prepared(NamedTuple):
@@ -89,7 +90,11 @@ def prepare(
         batches = [_part(b, share) for b in batches]
         pairs = [_part(b, share) for b in pairs] if pairs is not None else None
     normalization = measure(
-        batches, stabilised=stabilised, unit_noise=spec.noise_aware, with_noise=spec.task == "sample"
+        batches,
+        stabilised=stabilised,
+        unit_noise=spec.noise_aware,
+        with_noise=spec.task == "sample",
+        time_steps=[time_step(i.axes, i.shape, spec.axes) for i in images] if share >= 1 else (),
     )
     inputs, weights = _normalise(batches, normalization, spec, device)
     goals = None
@@ -98,7 +103,7 @@ def prepare(
         weights = _combine(weights, target_weights, inputs)
     guides = None
     if guide is not None:
-        guides, _ = _normalise([guide(b) for b in batches], normalization, spec, device)
+        guides, _ = _normalise([guide(b, normalization.noise) for b in batches], normalization, spec, device)
     sampler = PatchSampler(
         inputs,
         targets=goals,

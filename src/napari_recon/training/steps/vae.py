@@ -64,13 +64,15 @@ class VAEStep:
         """Yield the loss of the network."""
         warm = min(used / self.config.kl_warmup, 1.0) if self.config.kl_warmup else 1.0
         mean, drawn = self._draw(self.players["network"], batch, rng)
-        loss = self._bound(batch, drawn, self.config.beta * warm)
+        reconstruction, divergences = self._reconstruction(batch, drawn), _divergences(drawn)
+        loss = self._bound(batch, reconstruction, divergences, self.config.beta * warm)
         yield "network", loss + mse(mean.float(), drawn.image.detach().float(), batch.weight)
-        self._watch(batch, drawn, used)
+        self._watch(batch, reconstruction, divergences, used)
 
     def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """Negative evidence lower bound of `network` on a held-out batch, in nats a pixel."""
-        return self._bound(batch, self._draw(network, batch, rng)[1], self.config.beta)
+        drawn = self._draw(network, batch, rng)[1]
+        return self._bound(batch, self._reconstruction(batch, drawn), _divergences(drawn), self.config.beta)
 
     def _draw(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Drawn]:
         def draw(level: int, shape: torch.Size) -> Tensor:
@@ -79,7 +81,8 @@ class VAEStep:
         answer: tuple[Tensor, Drawn] = network(batch.input, batch.guide, drawing(draw))
         return answer
 
-    def _bound(self, batch: Batch, drawn: Drawn, beta: float) -> Tensor:
+    def _reconstruction(self, batch: Batch, drawn: Drawn) -> Tensor:
+        """Negative log-likelihood of what was observed, in nats a pixel."""
         likelihood: Any = self.players["network"].likelihood
         clean = drawn.image.float()
         nll: Tensor = likelihood.nll(batch.input, clean)
@@ -87,17 +90,19 @@ class VAEStep:
             error = self.config.guide_error**2 * likelihood.variance(clean).detach()
             nll = nll + 0.5 * (clean - batch.guide).square() / error
         weight = torch.ones_like(nll) if batch.weight is None else batch.weight.expand_as(nll)
-        loss = (nll * weight).sum() / weight.sum().clamp_min(1.0)
-        for divergence in _divergences(drawn):
-            loss = loss + beta * with_free_nats(divergence, self.config.free_bits) / batch.input[0].numel()
-        return loss
+        return (nll * weight).sum() / weight.sum().clamp_min(1.0)
+
+    def _bound(self, batch: Batch, reconstruction: Tensor, divergences: list[Tensor], beta: float) -> Tensor:
+        carried = [with_free_nats(d, self.config.free_bits) / batch.input[0].numel() for d in divergences]
+        return reconstruction + beta * torch.stack(carried).sum()
 
     @torch.no_grad()
-    def _watch(self, batch: Batch, drawn: Drawn, used: float) -> None:
-        """Note what each level carries, and whether the latents still tell of the image."""
+    def _watch(self, batch: Batch, reconstruction: Tensor, divergences: list[Tensor], used: float) -> None:
+        """Note what the loss is made of, and whether the latents still tell of the image."""
         pixels = batch.input[0].numel()
-        carried = [float(d.mean()) / pixels for d in _divergences(drawn)]
-        self.values = {f"KL {i + self.config.unconditional}": c for i, c in enumerate(carried)}
+        carried = [float(d.mean()) / pixels for d in divergences]
+        self.values = {"reconstruction": float(reconstruction)}
+        self.values |= {f"KL {i + self.config.unconditional}": c for i, c in enumerate(carried)}
         collapsed = used > JUDGED_FROM and sum(carried) < COLLAPSED
         self.warning = (
             "The latents tell next to nothing of the image (posterior collapse): the samples will all be alike. "

@@ -1,0 +1,217 @@
+"""Small blocks of an image: how bright they are, and how much they vary where specimen varies least."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.fft import dct, dctn
+from scipy.ndimage import uniform_filter
+
+from napari_recon.data.noise_curve import BINS, NoiseCurve, fit_curve
+
+FloatArray = NDArray[np.float64]
+Correlation = tuple[float, float]
+
+CROP = 512  # side of the parts of a plane that are looked at
+SMALLEST = 16  # planes smaller than that are continued by copies of themselves
+PIXELS = 2**22  # in all; more would not make the estimate better
+BLOCKS = 400  # of each step of brightness
+FEW = 50  # blocks off the walls, of which nothing can be said
+SILENT = 0.1  # share of blocks without any energy from which on an image is free of noise
+WALL_SHARE = 0.02  # of pixels cut off at the highest or lowest value: fewer do no harm
+WALL_REACH = 16  # side of the surroundings in which they count
+
+
+class View(NamedTuple):
+    """A part of a plane: what holds the noise, and how bright it is there; one and the same in a single image."""
+
+    noisy: FloatArray
+    bright: FloatArray
+
+
+class Band(NamedTuple):
+    """Cosines of a block that are measured: its side, and the least sum of their frequencies."""
+
+    side: int
+    lowest: int
+
+
+FINE = Band(8, 7)  # the finer half, which optics leave nearly free of specimen; finer still, noise in step is missed
+FLAT = Band(4, 2)  # all but mean and slope: finds the flat parts between sharp edges
+WHITE = (FINE, FLAT)
+IN_STEP = (Band(16, 6), Band(8, 3))  # noise that is in step with its neighbours is coarse, so only flat parts tell
+
+
+def crops(stacks: Sequence[NDArray[Any]], first: Sequence[int] | None = None) -> list[tuple[int, tuple[Any, ...]]]:
+    """Where to look: number of the stack and index of a part of a plane, evenly spread over all of them.
+
+    Parameters
+    ----------
+    stacks : sequence of array
+        Any number of leading axes before (Y, X).
+    first : sequence of int, optional
+        How many entries of the first axis of each stack to choose from.
+    """
+    leading = [list(s.shape[:-2]) for s in stacks]
+    for shape, limit in zip(leading, first or (), strict=bool(first)):
+        shape[0] = limit
+    tiles = [math.ceil(s.shape[-2] / CROP) * math.ceil(s.shape[-1] / CROP) for s in stacks]
+    ends = np.cumsum([math.prod(shape) * n for shape, n in zip(leading, tiles, strict=True)])
+    largest = max(min(s.shape[-2], CROP) * min(s.shape[-1], CROP) for s in stacks)
+    wanted = min(int(ends[-1]), max(PIXELS // max(largest, 1), 1), 256)
+    places = []
+    for number in np.linspace(0, ends[-1] - 1, wanted).astype(int) if ends[-1] else ():
+        which = int(np.searchsorted(ends, number, side="right"))
+        plane, tile = divmod(int(number - (ends[which - 1] if which else 0)), tiles[which])
+        height, width = stacks[which].shape[-2:]
+        row, column = divmod(tile, math.ceil(width / CROP))
+        index = np.unravel_index(plane, leading[which]) if leading[which] else ()
+        places.append((which, (*map(int, index), _span(row, height), _span(column, width))))
+    return places
+
+
+def _span(number: int, size: int) -> slice:
+    count = math.ceil(size / CROP)
+    start = round(number * (size - CROP) / (count - 1)) if count > 1 else 0
+    return slice(start, start + CROP)
+
+
+def load(stack: NDArray[Any], index: tuple[Any, ...]) -> FloatArray:
+    """A part of a plane as float64; beside one that is too small stand copies of it, each moved along.
+
+    Mirrored copies would not do: pixels equal to their neighbours look like less noise.
+    """
+    part = np.asarray(stack[index], dtype=np.float64)
+    for axis in (0, 1):
+        copies = math.ceil(SMALLEST / part.shape[axis])
+        moves = [round(k * part.shape[1 - axis] / copies) for k in range(copies)]
+        part = np.concatenate([np.roll(part, move, axis=1 - axis) for move in moves], axis=axis)
+    return part
+
+
+def windows(views: Sequence[View], side: int, stride: int, limit: int, walls: Sequence[float]) -> tuple[Any, Any]:
+    """Windows (n, side, side) of what is noisy and of the brightness, a random choice of finite ones off the walls."""
+    rng = np.random.default_rng(0)
+    noisy, bright = [], []
+    for view in views:
+        a, b = (sliding_window_view(v, (side, side))[::stride, ::stride].reshape(-1, side, side) for v in view)
+        free = np.isfinite(a).all(axis=(1, 2)) & np.isfinite(b).all(axis=(1, 2))
+        for wall in walls:
+            free &= (b == wall).mean(axis=(1, 2)) < WALL_SHARE
+        chosen = rng.permutation(np.flatnonzero(free))[: max(limit // len(views), 1)]
+        noisy.append(a[chosen])
+        bright.append(b[chosen])
+    return np.concatenate(noisy), np.concatenate(bright)
+
+
+def measure_band(
+    views: Sequence[View], band: Band, correlation: Correlation, walls: Sequence[float], floor: float
+) -> tuple[NoiseCurve, FloatArray, FloatArray, float] | None:
+    """Fit a noise curve to the energy of the blocks within a band of frequencies.
+
+    Returns
+    -------
+    tuple or None
+        The curve; brightness and energy of the blocks; degrees of freedom of an energy. None without blocks, or with
+        few of them off the walls.
+    """
+    side = band.side
+    weight = _weights(band, correlation)
+    freedom = float((weight > 0).sum())
+    starts = _starts(views, side, walls)
+    count = sum(len(s) for s in starts)
+    if not count or (walls and count < FEW):
+        return None
+    energy = np.concatenate([_energy(v.noisy, s, side, weight) for v, s in zip(views, starts, strict=True) if len(s)])
+    silent = float((energy <= floor).mean())
+    energy = np.maximum(energy, floor)
+    raw = np.concatenate([_mean(v.bright, side)[tuple(s.T)] for v, s in zip(views, starts, strict=True)])
+    if silent > SILENT:
+        return NoiseCurve(float(raw.min()), float(raw.max()), floor, floor, silent), raw, energy, freedom
+    curve = fit_curve(raw, energy, freedom)
+    # The mean of a block is itself noisy, which would flatten the curve: so its noise is taken out, and fitted again.
+    share = math.prod(1 + 2 * sum(r ** (d * d) for d in range(1, side)) for r in correlation) / side**2
+    settled = np.concatenate([_settled(v, s, side, curve, share) for v, s in zip(views, starts, strict=True)])
+    return fit_curve(settled, energy, freedom), settled, energy, freedom
+
+
+def _weights(band: Band, correlation: Correlation) -> FloatArray:
+    """One over the variance of each cosine in noise of variance one; 0 for those that are not measured.
+
+    The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**(d*d) at d.
+    """
+    basis = dct(np.eye(band.side), axis=0, norm="ortho")
+    distance = np.subtract.outer(np.arange(band.side), np.arange(band.side)) ** 2.0
+    variances = [np.diag(basis @ np.where(distance, r**distance, 1.0) @ basis.T) for r in correlation]
+    power = np.outer(*variances)
+    used = np.add.outer(np.arange(band.side), np.arange(band.side)) >= band.lowest
+    used &= power > 0.3 * power[used].max()
+    return np.where(used, 1 / power, 0)
+
+
+def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> list[NDArray[np.intp]]:
+    """Corners (n, 2) of blocks in each view: all that are rare in brightness, and some of those that are not."""
+    rng = np.random.default_rng(0)
+    corners, means = [], []
+    for view in views:
+        mean = _mean(view.bright, side)
+        free = np.isfinite(mean) & np.isfinite(_mean(view.noisy, side))
+        for wall in walls:
+            # A wide look around: chosen by its own pixels, a block would be chosen by its noise.
+            free &= _shifted(uniform_filter((view.bright == wall) * 1.0, WALL_REACH), side) < WALL_SHARE
+        grid = np.argwhere(free[:: side // 2, :: side // 2]) * (side // 2)
+        corners.append(grid)
+        means.append(mean[tuple(grid.T)])
+    brightness = np.concatenate(means)
+    if not len(brightness):
+        return corners
+    dark, bright = np.quantile(brightness, [0.02, 0.98])
+    steps = np.searchsorted(np.linspace(dark, bright, BINS + 1)[1:-1], brightness)
+    order = rng.permutation(len(brightness))
+    keep = np.zeros(len(brightness), bool)
+    for step in range(BINS):
+        keep[order[steps[order] == step][:BLOCKS]] = True
+    cuts = np.cumsum([len(c) for c in corners])[:-1]
+    return [c[k] for c, k in zip(corners, np.split(keep, cuts), strict=True)]
+
+
+def _energy(noisy: FloatArray, starts: NDArray[np.intp], side: int, weight: FloatArray) -> FloatArray:
+    """Mean square of the measured cosines of each block, in units of the variance of a pixel."""
+    blocks = sliding_window_view(noisy, (side, side))[tuple(starts.T)]
+    cosines = dctn(blocks, axes=(1, 2), norm="ortho")
+    return np.asarray(np.einsum("nij,ij->n", cosines**2, weight) / float((weight > 0).sum()))
+
+
+def _mean(image: FloatArray, side: int) -> FloatArray:
+    """Mean of the block that begins at each pixel; not finite where the block holds such a pixel."""
+    finite = np.isfinite(image)
+    mean = np.asarray(uniform_filter(np.where(finite, image, 0), side))
+    if not finite.all():
+        mean[uniform_filter((~finite) * 1.0, side) > 0.5 / side**2] = np.nan
+    return _shifted(mean, side)
+
+
+def _shifted(image: NDArray[Any], side: int) -> NDArray[Any]:
+    """From the centre of a block, where filters write, to its first pixel; blocks that would stick out are left off."""
+    half = side // 2
+    return image[half : image.shape[0] - side + half + 1, half : image.shape[1] - side + half + 1]
+
+
+def _settled(view: View, starts: NDArray[np.intp], side: int, curve: NoiseCurve, share: float) -> FloatArray:
+    """Brightness of blocks without its noise: drawn to that of the surroundings as far as it varies by noise.
+
+    The local linear filter of Lee (IEEE TPAMI 1980). `share` is the variance of a mean over that of a pixel.
+    """
+    finite = np.isfinite(view.bright)
+    values = np.where(finite, view.bright, view.bright[finite].mean())
+    if view.noisy is not view.bright:
+        share = share / 2  # the mean of two images
+    mean = uniform_filter(values, side)
+    around = uniform_filter(mean, 3 * side)
+    spread = uniform_filter((mean - around) ** 2, 3 * side)
+    noise = curve.variance(around) * share
+    settled = around + np.clip(1 - noise / np.maximum(spread, 1e-300), 0, 1) * (mean - around)
+    return np.asarray(_shifted(settled, side)[tuple(starts.T)])
