@@ -3,26 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtWidgets import (
-    QApplication,
-    QButtonGroup,
-    QCheckBox,
-    QFormLayout,
-    QHBoxLayout,
-    QPushButton,
-    QRadioButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QCheckBox, QFormLayout, QPushButton
 from superqt import QLabeledDoubleSlider
 
 from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import COMPARE_KEY, BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
-from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, without_wheel
+from napari_recon.plugin._extent import ExtentChooser
+from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
-from napari_recon.plugin._layers import add_result, refuse_labels, snapshot
+from napari_recon.plugin._layers import add_result, count_planes, refuse_labels
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
@@ -30,15 +22,7 @@ from napari_recon.plugin._preview import Previewer, Wish
 from napari_recon.plugin._requests import Denoised, DenoiseRequest
 from napari_recon.plugin._run_controls import RunControls, duration, show_problem
 from napari_recon.plugin._session import session
-from napari_recon.plugin._view import current_plane, visible_region
 from napari_recon.progress import ProgressEvent
-
-EXTENTS = {
-    "everything": "Denoise the whole layer.",
-    "this plane": "Denoise only the plane shown now; the result lies at its place in the stack.",
-    "region": "Denoise only what the canvas shows now, to see quickly what comes out.",
-}
-
 
 DENOISE_HELP = f"Denoise the layer into a new one; then {COMPARE_KEY} over the image shows before and after."
 
@@ -113,22 +97,12 @@ class DenoiseWidget(Panel):
         self.residual.setToolTip("Add what was removed as a layer: it should look like noise, without structure.")
         self.adapt = QCheckBox("adapt")
         self.adapt.setToolTip("First train the model on this image for 20 seconds; kept only where that helps.")
-        self.extent = QButtonGroup(self)
+        self.extent = ExtentChooser("Denoise")
         self.device = DeviceBadge()
-        add_row(rows, "Strength", _row(self.strength, self.preview.box))
-        rows.addRow(_row(self.keep_dtype, self.residual, self.adapt))
-        rows.addRow(self._make_extent())
+        add_row(rows, "Strength", row(self.strength, self.preview.box))
+        rows.addRow(row(self.keep_dtype, self.residual, self.adapt))
+        rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
-
-    def _make_extent(self) -> QWidget:
-        buttons = []
-        for name, help_text in EXTENTS.items():
-            button = QRadioButton(name)
-            button.setToolTip(help_text)
-            self.extent.addButton(button)
-            buttons.append(button)
-        buttons[0].setChecked(True)
-        return _row(*buttons)
 
     def request(self) -> DenoiseRequest:
         """Read the panel.
@@ -144,36 +118,16 @@ class DenoiseWidget(Panel):
             raise ReconError("There is no image to denoise.", "Open one, or try File > Open Sample > Reconstruct.")
         if self.model.reference() is None:
             raise ReconError("There is no model yet.", "Train one in the Train panel, or open a model file.")
-        whole = snapshot(layer, self.data.axes())
-        extent = next(b.text() for b in self.extent.buttons() if b.isChecked())
-        slices = {}
-        if extent == "this plane":
-            slices = current_plane(self.viewer, layer, whole.image.axes)
-        elif extent == "region":
-            slices = visible_region(self.viewer, layer, whole.image.axes)
-        source = snapshot(layer, whole.image.axes, slices) if slices else whole
+        source = self.extent.take(self.viewer, layer, self.data.axes())
         options = {
             "strength": round(self.strength.value(), 2),
             # napari shows colours as integers or in 0 to 1 only.
             "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
             "adapt": self.adapt.isChecked(),
             "device": self.device.device(),
-            **self._advanced(),
+            **self.advanced.values(),
         }
         return DenoiseRequest(source, self.model.reference(), options, self.residual.isChecked())
-
-    def _advanced(self) -> dict[str, Any]:
-        form = self.advanced.content
-        if form is None:
-            return {}
-        changes = form.changes()
-        try:
-            DenoiseOptions(**changes)
-        except ReconError as error:
-            form.mark(error)
-            raise
-        form.mark(None)
-        return changes
 
     def left(self) -> None:
         """Stop, and take away what shall not outlive the panel."""
@@ -220,7 +174,7 @@ class DenoiseWidget(Panel):
         record = done.record
         notes = "".join(f" · {note}" for note in (*record.get("notes", ()), f"{COMPARE_KEY}: before/after"))
         detail = f"tile {record['tile_size']}, {record['precision']}" if "tile_size" in record else ""
-        self.controls.say(f"Denoised {_size(done)} in {done.seconds:.1f} s · {detail}{notes}")
+        self.controls.say(f"Denoised {count_planes(done.image)} in {done.seconds:.1f} s · {detail}{notes}")
 
     def _copy(self) -> None:
         try:
@@ -238,29 +192,12 @@ class DenoiseWidget(Panel):
         self.preview.follow()
 
 
-def _row(*widgets: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(4)
-    for widget in widgets:
-        layout.addWidget(widget)
-    layout.addStretch(1)
-    return row
-
-
 def _progress_line(event: ProgressEvent) -> str:
     what = "adapting: step" if event.phase == "train" else "tile"
     parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")
     return " · ".join([*parts, *filter(None, [event.message])])
-
-
-def _size(done: Denoised) -> str:
-    image = done.image
-    planes = image.array.size // (image.size("Y") * image.size("X"))
-    return "1 plane" if planes == 1 else f"{planes} planes"
 
 
 def _residual_limits(residual: Any) -> tuple[float, float]:

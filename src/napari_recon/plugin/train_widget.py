@@ -66,8 +66,8 @@ class TrainWidget(Panel):
         self.save = QPushButton("Save as...")
         self.save.setToolTip("Give the model just trained a name of its own in your list of models.")
         self.save.clicked.connect(self._ask_for_name)
-        self.use = QPushButton("Use in Denoise")
-        self.use.setToolTip("Open the Denoise panel with the model just trained.")
+        self.use = QPushButton()
+        self.use.setToolTip("Open the panel that uses such models, with the model just trained.")
         self.use.clicked.connect(self._use)
         self.copy = QPushButton("Copy as Python")
         self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
@@ -120,6 +120,7 @@ class TrainWidget(Panel):
         """Let the buttons act on a finished training."""
         self.result = trained
         model = trained.model
+        self.use.setText(f"Use in {self._panel_of(model)}")
         how = "stopped, best weights kept" if model.stopped else "done"
         steps = model.provenance.get("steps", 0)
         where = f"saved as {trained.path.stem}" if trained.path else f"not saved: {trained.problem}"
@@ -209,8 +210,13 @@ class TrainWidget(Panel):
 
     def _use(self) -> None:
         assert self.result is not None
-        _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", "Denoise", tabify=True)
+        name = self._panel_of(self.result.model)
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", name, tabify=True)
         panel.model.select(self.result.path or self.result.model)
+
+    @staticmethod
+    def _panel_of(model: Any) -> str:
+        return MODELS[model.family].verb.capitalize()  # the panels are named after their verbs
 
     def _copy(self) -> None:
         try:

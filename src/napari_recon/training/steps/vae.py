@@ -97,7 +97,8 @@ class VAEStep:
         """Note what each level carries, and whether the latents still tell of the image."""
         pixels = batch.input[0].numel()
         carried = [float(d.mean()) / pixels for d in _divergences(drawn)]
-        self.values = {f"KL {i + self.config.unconditional}": c for i, c in enumerate(carried)}
+        self.values = {"reconstruction": float(self._bound(batch, drawn, 0.0))}
+        self.values |= {f"KL {i + self.config.unconditional}": c for i, c in enumerate(carried)}
         collapsed = used > JUDGED_FROM and sum(carried) < COLLAPSED
         self.warning = (
             "The latents tell next to nothing of the image (posterior collapse): the samples will all be alike. "
