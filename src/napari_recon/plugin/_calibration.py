@@ -33,7 +33,7 @@ class CalibrationLine(QLabel):
         """Describe a model, or the file of one; None for no model."""
         self._found = calibration(model)
         self.setVisible(model is not None)
-        link = f'<a href="#details" style="color: {LINK}">details</a>'
+        link = f'<a href="#plot" style="color: {LINK}">plot</a>'
         self.setText(f"calibration: {summary(self._found)} · {link}" if self._found else UNKNOWN)
         if self.details is not None and self.details.isVisible():
             self.show_details() if self._found else self.details.hide()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QRadioButton, QSlider, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QRadioButton, QSlider, QWidget
 
 from napari_recon.errors import ReconError
 from napari_recon.plugin._forms import add_row, compact_form, narrow, row, without_wheel
@@ -19,7 +19,7 @@ from napari_recon.plugin._view import preview_region
 
 DELAY = 300  # milliseconds without another change
 MOST_LISTED = 20  # latents; those that follow tell next to nothing
-LABEL_WIDTH = 44
+LABEL_WIDTH = 50
 
 
 class ExplorePage(QWidget):
@@ -30,8 +30,7 @@ class ExplorePage(QWidget):
     def __init__(self, panel: Any) -> None:
         super().__init__()
         self._panel = panel
-        self._listed: tuple[Any, ...] | None = None  # layer, pixels, axes and model whose latents are wanted ...
-        self._asked: tuple[Any, ...] | None = None  # ... and those of the job
+        self._listed: tuple[Any, ...] | None = None  # layer, pixels, axes and model whose latents are listed
         self._listing: Job | None = None
         self._made: Made | None = None
         self._layer: weakref.ref[Any] | None = None
@@ -77,7 +76,11 @@ class ExplorePage(QWidget):
         self.place.setFixedWidth(LABEL_WIDTH)
         steps = row(self.steps, self.span)
         steps.setToolTip("How many images, and how far.")
-        shown = row(self.slider, self.place)
+        shown = QWidget()
+        line = QHBoxLayout(shown)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.slider, 1)
+        line.addWidget(self.place)
         shown.setToolTip(self.slider.toolTip())
         rows = compact_form(self)
         rows.setContentsMargins(4, 4, 4, 4)
@@ -101,13 +104,7 @@ class ExplorePage(QWidget):
 
     def follow(self) -> None:
         """Take notice of another layer or model, or of the page being shown."""
-        layer, model = self._panel.layer.layer(), self._panel.model.reference()
-        wanted = None
-        if layer is not None and model is not None:
-            wanted = (weakref.ref(layer), id(layer.data), self._panel.data.axes(), model)
-        if wanted != self._listed:
-            self._listed = wanted
-            self._fill([], "none yet" if wanted is None else "looking for the most telling ...")
+        # Not at once: while a result is added, the layer chosen is another one for a moment.
         self._list_soon.start()
 
     def request(self) -> TraverseRequest | InterpolateRequest:
@@ -116,9 +113,7 @@ class ExplorePage(QWidget):
         layer, model = panel.chosen_layer(), panel.chosen_model()
         source, device = self._region(layer), panel.device.device()
         if self.traverse.isChecked():
-            factor = self.latent.currentData()
-            if factor is None:
-                raise ReconError("The latents are not listed yet.", "Wait a moment, or read what the list says.")
+            factor = self.latent.currentData() or 0  # the most telling, as long as they are not listed
             return TraverseRequest(source, model, factor, self.steps.value(), self.span.value(), device)
         other = self.other.layer()
         if other is None or other is layer:
@@ -134,6 +129,7 @@ class ExplorePage(QWidget):
         ndim = pixels.ndim - source.rgb
         if self._made is None or layer is None or self._made.pixels.keys() != {name} or layer.ndim != ndim:
             layer = add_result(viewer, source, pixels, name, made.record)
+            viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))  # other results would hide it
             viewer.layers.selection.active = layer
             self._layer = weakref.ref(layer)
         else:
@@ -169,45 +165,44 @@ class ExplorePage(QWidget):
         return snapshot(layer, axes, slices)
 
     def _list(self) -> None:
-        if (
-            self._panel.tabs.currentWidget() is not self
-            or self._listed is None
-            or self.latent.currentData() is not None
-        ):
+        if self._panel.tabs.currentWidget() is not self or not session().devices:
+            return  # `follow` or `devices_found` come back here
+        layer, model = self._panel.layer.layer(), self._panel.model.reference()
+        if layer is None or model is None:
+            self._listed = None
+            self._fill([], "none yet")
             return
-        if not session().devices:
-            return  # `devices_found` comes back here
+        wanted = (weakref.ref(layer), id(layer.data), self._panel.data.axes(), model)
+        if wanted == self._listed:
+            return
         if self._listing is not None and self._listing.active:
             self._list_soon.start()
             return
-        layer = self._listed[0]()
-        if layer is None:
-            return
+        self._listed = wanted
+        self._fill([], "looking for the most telling ...")
         try:
-            request = Latents(self._region(layer), self._listed[-1])
+            request = Latents(self._region(layer), model)
         except ReconError as error:
             self._fill([], error.problem)
             return
-        self._asked = self._listed
         self._listing = session().aside(f"List the latents of {request.source.name}", request.run)
         self._listing.returned.connect(self._show_latents)
         self._listing.failed.connect(self._show_failure)
         self._listing.start()
 
     def _show_latents(self, factors: list[Any]) -> None:
-        if self._asked == self._listed:
-            self._fill(factors[:MOST_LISTED], "none tells anything")
+        self._fill(factors[:MOST_LISTED], "none tells anything")
 
     def _show_failure(self, error: BaseException) -> None:
-        if self._asked == self._listed:
-            self._fill([], str(error))
+        self._fill([], str(error))
 
     def _fill(self, factors: list[Any], note: str) -> None:
         self.latent.blockSignals(True)
         self.latent.clear()
-        for (level, number_there), nats in factors:
-            text = f"level {level}, no. {number_there} ({nats:.2g} nats/pixel)"
-            self.latent.addItem(text, (level, number_there))
+        for (level, place), nats in factors:
+            text = f"level {level}, no. {place} ({nats:.3f} nats/pixel)"
+            self.latent.addItem(text, (level, place))
+            self.latent.setItemData(self.latent.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
         if not factors:
             self.latent.addItem(note, None)
         self.latent.blockSignals(False)

@@ -45,6 +45,7 @@ class Reliability(QDialog):
         self.plot.setBackground(theme.background.as_hex())
         for side, label in (("bottom", "predicted std (of the noise)"), ("left", "error (of the noise)")):
             axis = self.plot.getAxis(side)
+            axis.enableAutoSIPrefix(False)
             axis.setLabel(label, color=theme.text.as_hex())
             axis.setPen(theme.secondary.as_hex())
             axis.setTextPen(theme.text.as_hex())

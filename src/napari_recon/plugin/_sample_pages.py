@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_recon.config import Config, option
@@ -32,6 +32,7 @@ OVERLAY_LOOK = {"colormap": "inferno", "gamma": 1.0, "rgb": False, "blending": "
 BRIGHTEST = 99.8  # percentile that is shown brightest
 LOOKED_AT = 2**20  # pixels that tell it
 LARGEST_SIDE = 16384
+NARROWEST = 40  # pixels; holds five digits between the buttons
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,11 @@ class GeneratePage(QWidget):
         without_wheel(self.temperature)
         self.noise = QCheckBox("add the camera's noise")
         self.noise.setToolTip("Add noise as it was measured in the training data; else the images are clean.")
-        sizes = row(*self.sides.values())
+        sizes = row(QLabel("Size"), *self.sides.values())
         sizes.setToolTip("Size of each image in pixels: Y and X, for a 3D model Z before them.")
         rows = compact_form(self)
         rows.setContentsMargins(4, 4, 4, 4)
-        add_row(rows, "Size", sizes)
+        rows.addRow(sizes)
         add_row(rows, "Number", self.count)
         add_row(rows, "Temperature", self.temperature)
         add_row(rows, "Seed", self.seed)
@@ -196,6 +197,7 @@ def number(low: int, high: int, value: int, help: str) -> QSpinBox:
     spin.setRange(low, high)
     spin.setValue(value)
     spin.setToolTip(help)
+    spin.setStyleSheet(f"min-width: {NARROWEST}px;")  # napari's is too wide for three in a row
     spin.setKeyboardTracking(False)
     without_wheel(spin)
     return spin

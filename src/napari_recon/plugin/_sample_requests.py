@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.plugin._as_python import arguments, chosen, load_line, model_text, script
 from napari_recon.plugin._layers import Snapshot
@@ -94,11 +93,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class TraverseRequest:
-    """Move one latent of a region from -`span` to `span` standard deviations, in `steps` images."""
+    """Move one latent of a region (the place of an int is that in `latent_factors`) from -`span` to `span` standard deviations, in `steps` images."""
 
     source: Snapshot
     model: Any
-    factor: Factor
+    factor: Factor | int
     steps: int
     span: float
     device: str = "auto"
@@ -113,24 +112,17 @@ class TraverseRequest:
         from napari_recon import api
 
         start = time.monotonic()
-        model, image = api.load_model(self.model), self.source.image
-        # The order of the latents differs from region to region, and this one may have been listed for another.
-        order = [factor for factor, _ in api.latent_factors(image, model)]
-        cancel.raise_if_cancelled()
-        if self.factor not in order:
-            raise ReconError(f"{model.name} has no such latent.", "Choose one of the list.")
         options: dict[str, Any] = {"steps": self.steps, "span": self.span, "device": self.device}
-        made = api.traverse(image, model, order.index(self.factor), on_progress=on_progress, cancel=cancel, **options)
+        options |= {"on_progress": on_progress, "cancel": cancel}
+        made = api.traverse(self.source.image, self.model, self.factor, **options)
         pixels = {"traversal": _shown(made.array, "traversal", self.source)}
         return Made(self, pixels, _record(made, self), time.monotonic() - start)
 
     def as_python(self) -> str:
         """Write lines that do the same."""
-        given = arguments(**chosen({"steps": self.steps, "span": self.span, "device": self.device}))
-        model = model_text(self.model)
-        order = f"order = [factor for factor, nats in latent_factors(image, {model})]"
-        call = f"traversal = traverse(image, {model}, order.index({self.factor}), {given})"
-        return script(["latent_factors", "traverse"], self.source, order, call)
+        options = {"steps": self.steps, "span": self.span, "device": self.device}
+        given = arguments(model_text(self.model), repr(self.factor), **chosen(options))
+        return script(["traverse"], self.source, f"traversal = traverse(image, {given})")
 
 
 @dataclass(frozen=True)
