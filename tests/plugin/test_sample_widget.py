@@ -26,6 +26,7 @@ def trained_vae(tmp_path_factory):
 
     model = train("vae", Image(noisy_image((SIZE, SIZE)), "YX", name="cells"), steps=4, **TINY)
     model.provenance["calibration"] = MEASURED
+    model.name = "tiny"
     return model.save(tmp_path_factory.mktemp("model") / "tiny")
 
 
@@ -39,7 +40,8 @@ def tiny_vae(trained_vae, leaves_nothing_behind):
 @pytest.fixture
 def cells(viewer):
     look = {"contrast_limits": (100, 900), "colormap": "magenta"}
-    place = {"scale": (0.5, 0.25), "translate": (2, 3), "units": ("um", "um"), "rotate": 10}
+    place = {"scale": (0.5, 0.25), "translate": (2, 3), "units": ("um", "um"), "rotate": 10, "shear": (0.1,)}
+    place["affine"] = [[0.9, 0.1, 4], [0, 1.1, 5], [0, 0, 1]]
     return viewer.add_image(noisy_image((SIZE, SIZE)), name="cells", axis_labels=("y", "x"), **place, **look)
 
 
@@ -60,8 +62,9 @@ def wait_for_latents(qtbot, panel):
     qtbot.waitUntil(lambda: panel.explore.latent.currentData() is not None, timeout=PATIENCE)
 
 
-def test_results_overlay_their_source(viewer, cells, panel, qtbot):
+def test_results_overlay_their_source(viewer, cells, panel, qtbot, problems):
     run(qtbot, panel)
+    assert problems == []  # such as units that differ between layers
     mean, std, samples = (viewer.layers[f"cells [{name}]"] for name in ("mean", "std", "samples"))
     assert [layer.name for layer in viewer.layers][:3] == ["cells", "cells [mean]", "cells [samples]"]
     assert samples.data.shape == (3, SIZE, SIZE)
@@ -120,10 +123,13 @@ def test_python_lines_give_the_same_pixels(viewer, tiny_vae, open_panel, qtbot):
     np.testing.assert_array_equal(namespace["sampled"].samples.array, samples.data)
 
 
-def test_colours_stay_colours(viewer, tiny_vae, open_panel, qtbot):
+def test_colours_stay_colours(viewer, open_panel, qtbot, tmp_path):
+    from napari_recon.api import train
+
     rgb = np.stack([noisy_image((SIZE, SIZE), "uint8")] * 3, axis=-1)
     viewer.add_image(rgb, name="stain", rgb=True)
     panel = open_panel("Sample")
+    panel.model.select(train("vae", rgb, axes="YXC", steps=2, **TINY).save(tmp_path / "colours"))
     panel.samples.count.setValue(2)
     run(qtbot, panel)
     samples, std = viewer.layers["stain [samples]"], viewer.layers["stain [std]"]
@@ -140,7 +146,7 @@ def test_without_a_model_the_panel_says_what_to_do(viewer, cells, open_panel, pr
     panel.layer.choose(cells)
     assert not panel.no_model.isHidden()
     panel.controls.run()
-    assert "Train one first" in problems[0].message
+    assert "Train one first" in problems[-1].message
     panel.train.click()
     train = open_panel("Train")
     assert train.form.family.currentData() == "vae"
@@ -241,7 +247,7 @@ def test_interpolates_to_another_layer(viewer, cells, panel, problems, qtbot):
     panel.explore.interpolate.click()
     assert panel.controls.button.text() == "Interpolate"
     panel.controls.run()
-    assert "no other layer" in problems[0].message
+    assert "no other layer" in problems[-1].message
     panel.explore.other.choose(other)
     panel.explore.steps.setValue(5)
     run(qtbot, panel)

@@ -139,14 +139,24 @@ def result_place(source: Snapshot, ndim: int) -> dict[str, Any]:
     place = source.place
     if ndim == len(place["axis_labels"]):
         return place
-    names = ("scale", "translate", "rotate", "shear")
-    moved = Affine(**{key: place[key] for key in names}).expand_dims([0])
+    shear = np.eye(ndim - 1)
+    shear[np.triu_indices(ndim - 1, 1)] = place["shear"]
     return {
-        **{key: getattr(moved, key) for key in names},
-        "affine": place["affine"].expand_dims([0]),
+        "scale": (1.0, *place["scale"]),
+        "translate": (0.0, *place["translate"]),
+        "rotate": _one_axis_more(place["rotate"]),
+        "shear": _one_axis_more(shear),
+        "affine": _one_axis_more(place["affine"].affine_matrix),
         "units": ("pixel", *place["units"]),
         "axis_labels": (SAMPLE, *place["axis_labels"]),
     }
+
+
+def _one_axis_more(matrix: np.ndarray) -> np.ndarray:
+    """Let a matrix leave a new first axis as it is."""
+    larger = np.eye(len(matrix) + 1)
+    larger[1:, 1:] = matrix
+    return larger
 
 
 def refuse_labels(layer: Any) -> None:

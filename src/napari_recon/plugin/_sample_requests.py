@@ -93,7 +93,10 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class TraverseRequest:
-    """Move one latent of a region (the place of an int is that in `latent_factors`) from -`span` to `span` standard deviations, in `steps` images."""
+    """Move one latent of a region from -`span` to `span` standard deviations, in `steps` images.
+
+    `factor` is what `napari_recon.api.traverse` takes as `dimension`.
+    """
 
     source: Snapshot
     model: Any
