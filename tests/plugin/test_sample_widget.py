@@ -240,6 +240,16 @@ def test_another_latent_is_drawn_by_itself_in_the_same_layer(viewer, panel, qtbo
     assert (record["level"], record["number"]) == (level, number)
 
 
+def test_traversal_of_another_layer_is_a_layer_of_its_own(viewer, cells, panel, qtbot):
+    panel.tabs.setCurrentWidget(panel.explore)
+    run(qtbot, panel)
+    before = viewer.layers["cells [traversal]"].data
+    panel.layer.choose(viewer.add_image(noisy_image((SIZE, SIZE))[::-1], name="other"))
+    run(qtbot, panel)
+    assert viewer.layers["cells [traversal]"].data is before
+    assert viewer.layers["other [traversal]"].data.shape == (9, SIZE, SIZE)
+
+
 def test_interpolates_to_another_layer(viewer, cells, panel, problems, qtbot):
     other = viewer.add_image(noisy_image((SIZE, SIZE))[::-1], name="other", axis_labels=("y", "x"))
     panel.layer.choose(cells)

@@ -5,20 +5,17 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QRadioButton, QSlider, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QRadioButton, QSlider, QWidget
 
 from napari_recon.errors import ReconError
-from napari_recon.plugin._forms import add_row, compact_form, narrow, row, without_wheel
-from napari_recon.plugin._jobs import Job
+from napari_recon.plugin._forms import add_row, compact_form, row, without_wheel
+from napari_recon.plugin._latent_chooser import LatentChooser, explored_region
 from napari_recon.plugin._layer_chooser import LayerCombo
-from napari_recon.plugin._layers import KEY, Snapshot, add_result, result_place, snapshot
+from napari_recon.plugin._layers import KEY, add_result, result_place, snapshot
 from napari_recon.plugin._sample_pages import number
-from napari_recon.plugin._sample_requests import InterpolateRequest, Latents, Made, TraverseRequest
-from napari_recon.plugin._session import session
-from napari_recon.plugin._view import preview_region
+from napari_recon.plugin._sample_requests import InterpolateRequest, Made, TraverseRequest
 
 DELAY = 300  # milliseconds without another change
-MOST_LISTED = 20  # latents; those that follow tell next to nothing
 LABEL_WIDTH = 50
 
 
@@ -30,18 +27,14 @@ class ExplorePage(QWidget):
     def __init__(self, panel: Any) -> None:
         super().__init__()
         self._panel = panel
-        self._listed: tuple[Any, ...] | None = None  # layer, pixels, axes and model whose latents are listed
-        self._listing: Job | None = None
         self._made: Made | None = None
         self._layer: weakref.ref[Any] | None = None
         self._again = False
         self._make_controls()
-        self._list_soon, self._redraw_soon = QTimer(self), QTimer(self)
-        for timer, slot in ((self._list_soon, self._list), (self._redraw_soon, self._redraw)):
-            timer.setSingleShot(True)
-            timer.setInterval(DELAY)
-            timer.timeout.connect(slot)
-        session().devices_found.connect(self._list_soon.start)
+        self._redraw_soon = QTimer(self)
+        self._redraw_soon.setSingleShot(True)
+        self._redraw_soon.setInterval(DELAY)
+        self._redraw_soon.timeout.connect(self._redraw)
         for signal in (self.latent.currentIndexChanged, self.steps.valueChanged, self.span.valueChanged):
             signal.connect(self._changed)
         panel.subscribe(panel.viewer.dims.events.point, self._moved)
@@ -53,8 +46,7 @@ class ExplorePage(QWidget):
         self.interpolate.setToolTip("Go from the layer to another one through the latents.")
         self.traverse.setChecked(True)
         self.traverse.toggled.connect(self._show_mode)
-        self.latent = narrow(QComboBox())
-        self.latent.setToolTip("Which latent; the first tells most of the image. Level 0 is the finest.")
+        self.latent = LatentChooser(self._panel)
         self.other = LayerCombo(self._panel, first="choose a layer")
         self.other.setToolTip("Where to go: a layer of the same size.")
         self.steps = number(2, 101, 9, "How many images from one end to the other.")
@@ -104,16 +96,15 @@ class ExplorePage(QWidget):
 
     def follow(self) -> None:
         """Take notice of another layer or model, or of the page being shown."""
-        # Not at once: while a result is added, the layer chosen is another one for a moment.
-        self._list_soon.start()
+        self.latent.follow()
 
     def request(self) -> TraverseRequest | InterpolateRequest:
         """Read the page; raises `ReconError` when something is missing."""
         panel = self._panel
         layer, model = panel.chosen_layer(), panel.chosen_model()
-        source, device = self._region(layer), panel.device.device()
+        source, device = explored_region(panel, layer), panel.device.device()
         if self.traverse.isChecked():
-            factor = self.latent.currentData() or 0  # the most telling, as long as they are not listed
+            factor = self.latent.factor() or 0  # the most telling, as long as they are not listed
             return TraverseRequest(source, model, factor, self.steps.value(), self.span.value(), device)
         other = self.other.layer()
         if other is None or other is layer:
@@ -127,7 +118,8 @@ class ExplorePage(QWidget):
         ((name, pixels),) = made.pixels.items()
         layer = self.layer()
         ndim = pixels.ndim - source.rgb
-        if self._made is None or layer is None or self._made.pixels.keys() != {name} or layer.ndim != ndim:
+        last = (self._made.request.source.name, *self._made.pixels) if self._made is not None else None
+        if layer is None or last != (source.name, name) or layer.ndim != ndim:
             layer = add_result(viewer, source, pixels, name, made.record)
             viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))  # other results would hide it
             viewer.layers.selection.active = layer
@@ -157,56 +149,6 @@ class ExplorePage(QWidget):
             self._again = False
             self._panel.controls.run()
 
-    def _region(self, layer: Any) -> Snapshot:
-        axes = snapshot(layer, self._panel.data.axes()).image.axes
-        slices = preview_region(self._panel.viewer, layer, axes)
-        if self._panel.spatial() == "ZYX":
-            slices.pop("Z", None)  # the network needs the volume
-        return snapshot(layer, axes, slices)
-
-    def _list(self) -> None:
-        if self._panel.tabs.currentWidget() is not self or not session().devices:
-            return  # `follow` or `devices_found` come back here
-        layer, model = self._panel.layer.layer(), self._panel.model.reference()
-        if layer is None or model is None:
-            self._listed = None
-            self._fill([], "none yet")
-            return
-        wanted = (weakref.ref(layer), id(layer.data), self._panel.data.axes(), model)
-        if wanted == self._listed:
-            return
-        if self._listing is not None and self._listing.active:
-            self._list_soon.start()
-            return
-        self._listed = wanted
-        self._fill([], "looking for the most telling ...")
-        try:
-            request = Latents(self._region(layer), model)
-        except ReconError as error:
-            self._fill([], error.problem)
-            return
-        self._listing = session().aside(f"List the latents of {request.source.name}", request.run)
-        self._listing.returned.connect(self._show_latents)
-        self._listing.failed.connect(self._show_failure)
-        self._listing.start()
-
-    def _show_latents(self, factors: list[Any]) -> None:
-        self._fill(factors[:MOST_LISTED], "none tells anything")
-
-    def _show_failure(self, error: BaseException) -> None:
-        self._fill([], str(error))
-
-    def _fill(self, factors: list[Any], note: str) -> None:
-        self.latent.blockSignals(True)
-        self.latent.clear()
-        for (level, place), nats in factors:
-            text = f"level {level}, no. {place} ({nats:.3f} nats/pixel)"
-            self.latent.addItem(text, (level, place))
-            self.latent.setItemData(self.latent.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
-        if not factors:
-            self.latent.addItem(note, None)
-        self.latent.blockSignals(False)
-
     def _show_mode(self) -> None:
         moves = self.traverse.isChecked()
         for editor in (self.latent, self.span):
@@ -223,7 +165,7 @@ class ExplorePage(QWidget):
         if (
             self._panel.tabs.currentWidget() is not self
             or not self.traverse.isChecked()
-            or self.latent.currentData() is None
+            or self.latent.factor() is None
         ):
             return
         job = self._panel.controls.job
