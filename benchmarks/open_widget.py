@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PANELS = ("Denoise", "Train")
+PANELS = ("Denoise", "Sample", "Train")
 LIMIT = 0.7  # seconds
 RESULT = Path(__file__).parent / "results" / "open_widget.json"
 

@@ -66,7 +66,7 @@ def latent_factors(image: Any, model: Model, *, axes: str | None = None) -> list
 def traverse(
     image: Any,
     model: Model,
-    dimension: int = 0,
+    dimension: int | Factor = 0,
     *,
     steps: int = 9,
     span: float = 3.0,
@@ -83,8 +83,9 @@ def traverse(
         Where to start from.
     model : TrainedModel, str or path
         Of the VAE family.
-    dimension : int
-        Place in `latent_factors`: 0 is the latent that tells most of this image.
+    dimension : int or (int, int)
+        Place in `latent_factors`: 0 is the latent that tells most of this image. Or the latent itself: its level and
+        its number there.
     steps : int
         Number of images.
     span : float
@@ -110,12 +111,18 @@ def traverse(
     _check_steps(steps)
     if not 0 < span <= 100:
         raise ReconError(f"The span cannot be {span}.", "Give a number above 0, such as 3.")
-    factors = latent_factors(source, loaded)
-    if not 0 <= dimension < len(factors):
-        raise ReconError(f"There is no dimension {dimension}.", f"{loaded.name} has {len(factors)}, from 0.")
-    (level, number), nats = factors[dimension]
+    if isinstance(dimension, tuple):
+        level, number = dimension
+    else:
+        factors = latent_factors(source, loaded)
+        if not 0 <= dimension < len(factors):
+            raise ReconError(f"There is no dimension {dimension}.", f"{loaded.name} has {len(factors)}, from 0.")
+        level, number = factors[dimension][0]
 
     def move(images: list[list[Latent]]) -> list[list[Tensor]]:
+        there = [latent.z.shape[1] for latent in images[0]]
+        if not (0 <= level < len(there) and 0 <= number < there[level]):
+            raise ReconError(f"{loaded.name} has no latent {number} at level {level}.", "See `latent_factors`.")
         moved = []
         for offset in np.linspace(-span, span, steps):
             latents = [latent.z.clone() for latent in images[0]]
@@ -124,7 +131,7 @@ def traverse(
         return moved
 
     pixels = _run(loaded, [source], move, steps, device, on_progress, cancel)
-    record = make_record("traverse", loaded, dimension=dimension, level=level, nats=nats, steps=steps, span=span)
+    record = make_record("traverse", loaded, level=level, number=number, steps=steps, span=span)
     return with_physics(pixels, "traversal", source, record) if isinstance(image, Image) else pixels
 
 

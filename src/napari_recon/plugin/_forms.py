@@ -36,6 +36,7 @@ class ConfigForm(QWidget):
     def __init__(self, config: type[Config], hidden: Collection[str] = (), parent: QWidget | None = None) -> None:
         super().__init__(parent)
         rows = compact_form(self)
+        self._config = config
         self._options = [o for o in config.options() if o.name not in hidden]
         self._editors = {o.name: _editor(o) for o in self._options}
         for option in self._options:
@@ -55,6 +56,17 @@ class ConfigForm(QWidget):
         """
         values = {o.name: _value(o, self._editors[o.name]) for o in self._options}
         return {o.name: values[o.name] for o in self._options if values[o.name] != o.default}
+
+    def checked(self) -> dict[str, Any]:
+        """Return `changes`; raises `ReconError` when the config refuses one, and marks its field."""
+        changes = self.changes()
+        try:
+            self._config(**changes)
+        except ReconError as error:
+            self.mark(error)
+            raise
+        self.mark(None)
+        return changes
 
     def set_values(self, values: dict[str, Any]) -> None:
         """Fill in values; those that are no options of this form are left out."""
@@ -89,6 +101,16 @@ class Foldout(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addLayout(head)
+
+    def values(self) -> dict[str, Any]:
+        """Return what was changed and checked in a content that is a `ConfigForm`; nothing before it is made."""
+        return {} if self.content is None else self.content.checked()
+
+    def offer(self, on: bool) -> None:
+        """Show the title, or fold and hide it; what stands beside it stays."""
+        if not on:
+            self.button.setChecked(False)
+        self.button.setVisible(on)
 
     def reset(self, *_: Any) -> None:
         """Fold, and make the content anew the next time."""
@@ -132,6 +154,18 @@ def add_row(rows: QFormLayout, label: str, editor: QWidget) -> None:
     text.setToolTip(editor.toolTip())
     text.setBuddy(editor)
     rows.addRow(text, editor)
+
+
+def row(*widgets: QWidget) -> QWidget:
+    """Put controls side by side."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    return line
 
 
 def narrow(combo: QComboBox) -> QComboBox:

@@ -16,6 +16,7 @@ from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 
 KEY = "napari_recon"
+SAMPLE = "sample"  # label of the axis that counts images made from one
 
 # How a layer is shown, as far as it makes sense for a result too.
 _LOOK = (
@@ -129,7 +130,7 @@ def add_result(
     source : Snapshot
         What it was made from.
     pixels : array
-        Of the shape of ``source.image``.
+        Of the shape of ``source.image``, or several such images along a first axis, which becomes the axis `SAMPLE`.
     suffix : str
         What is written behind the name, in brackets.
     record : dict
@@ -139,16 +140,40 @@ def add_result(
     """
     if np.issubdtype(pixels.dtype, np.float16):
         pixels = pixels.astype(np.float32)  # which napari cannot show
-    kwargs = {**source.look, **source.place, **changes}
-    if source.rgb:
+    rgb = changes.pop("rgb", source.rgb)
+    kwargs = {**source.look, **result_place(source, pixels.ndim - rgb), **changes}
+    if rgb:
         kwargs = {k: v for k, v in kwargs.items() if k not in ("colormap", "contrast_limits", "gamma")}
-    layer = viewer.add_image(
-        pixels, name=f"{source.name} [{suffix}]", rgb=source.rgb, metadata={KEY: dict(record)}, **kwargs
-    )
+    layer = viewer.add_image(pixels, name=f"{source.name} [{suffix}]", rgb=rgb, metadata={KEY: dict(record)}, **kwargs)
     below = [i for i, other in enumerate(viewer.layers) if other.name == source.name]
     if below and below[-1] + 1 < viewer.layers.index(layer):
         viewer.layers.move(viewer.layers.index(layer), below[-1] + 1)
     return layer
+
+
+def result_place(source: Snapshot, ndim: int) -> dict[str, Any]:
+    """Where a result of `ndim` axes lies: on its source; one more axis counts images, one unit apart."""
+    place = source.place
+    if ndim == len(place["axis_labels"]):
+        return place
+    shear = np.eye(ndim - 1)
+    shear[np.triu_indices(ndim - 1, 1)] = place["shear"]
+    return {
+        "scale": (1.0, *place["scale"]),
+        "translate": (0.0, *place["translate"]),
+        "rotate": _one_axis_more(place["rotate"]),
+        "shear": _one_axis_more(shear),
+        "affine": _one_axis_more(place["affine"].affine_matrix),
+        "units": ("pixel", *place["units"]),
+        "axis_labels": (SAMPLE, *place["axis_labels"]),
+    }
+
+
+def _one_axis_more(matrix: np.ndarray) -> np.ndarray:
+    """Let a matrix leave a new first axis as it is."""
+    larger = np.eye(len(matrix) + 1)
+    larger[1:, 1:] = matrix
+    return larger
 
 
 def refuse_labels(layer: Any) -> None:
@@ -177,6 +202,12 @@ def describe(image: Image, spatial: str = "YX") -> str:
     kind = "plane" if spatial == "YX" else "volume"
     parts.append(f"runs as {count} {kind}{'s' * (count != 1)} in {len(spatial)}D")
     return " · ".join(parts)
+
+
+def count_planes(image: Image) -> str:
+    """Write ``1 plane`` or ``12 planes``."""
+    planes = prod(image.shape) // (image.size("Y") * image.size("X"))
+    return "1 plane" if planes == 1 else f"{planes} planes"
 
 
 def _level(layer: ImageLayer) -> Any:

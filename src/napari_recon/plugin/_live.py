@@ -8,7 +8,7 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_recon.image import Image
-from napari_recon.plugin._loss_plot import LossPlot
+from napari_recon.plugin._loss_plot import COLOURS, LossPlot
 from napari_recon.progress import ProgressEvent
 
 SIDE = 120  # pixels; two pictures side by side in a narrow dock
@@ -23,13 +23,25 @@ class LiveView(QWidget):
         self.noisy, self.now = _Picture("noisy"), _Picture("now")
         self._limits = (0.0, 1.0)
         self._colormap: Any = None
+        self.parts, self.warning = QLabel(), QLabel()
+        self.parts.setObjectName("grey")
+        self.parts.setToolTip(
+            "What the loss is made of. KL: what each level tells of the image, level 0 the finest. "
+            "D: how real the discriminator finds real and generated images, 0 to 1."
+        )
+        self.warning.setToolTip("What the training warns of.")
+        self.warning.setStyleSheet(f"color: {COLOURS['validation']};")
+        for text in (self.parts, self.warning):
+            text.setWordWrap(True)
+            text.hide()
         pictures = QHBoxLayout()
         pictures.addWidget(self.noisy)
         pictures.addWidget(self.now)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self.loss)
+        for widget in (self.loss, self.parts, self.warning):
+            layout.addWidget(widget)
         layout.addLayout(pictures)
 
     def begin(self, preview: Image | None, look: dict[str, Any], anew: bool) -> None:
@@ -46,6 +58,8 @@ class LiveView(QWidget):
         """
         if anew:
             self.loss.clear()
+            self.parts.hide()
+            self.warning.hide()
         self._colormap, self._limits = look.get("colormap"), look.get("contrast_limits", (0.0, 1.0))
         for picture in (self.noisy, self.now):
             picture.setVisible(preview is not None)
@@ -57,8 +71,31 @@ class LiveView(QWidget):
     def show_event(self, event: ProgressEvent) -> None:
         """Take over what an event brings."""
         self.loss.add(event)
+        self._show_parts(event)
+        # A warning is told with each validation, and holds until one comes without.
+        if event.message or "validation" in event.values:
+            self.warning.setText(event.message)
+            self.warning.setVisible(bool(event.message))
         if event.preview is not None:
             self._draw(self.now, event.preview, self._axes)
+
+    def _show_parts(self, event: ProgressEvent) -> None:
+        levels = [(name, value) for name, value in event.values.items() if name.startswith("KL ")]
+        if not levels:
+            self._show_game(event)
+            return
+        numbers = ", ".join(f"{value:.2g}" for _, value in levels)
+        first, last = levels[0][0].removeprefix("KL "), levels[-1][0].removeprefix("KL ")
+        which = f"level {first}" if first == last else f"levels {first} to {last}"
+        self.parts.setText(f"reconstruction {event.values['reconstruction']:.4g} · KL {numbers} ({which}) nats/pixel")
+        self.parts.show()
+
+    def _show_game(self, event: ProgressEvent) -> None:
+        """Show what a generator and its discriminator make of each other."""
+        shown = [f"{n} {v:.2g}" for n, v in event.values.items() if n not in COLOURS and n != "best_step"]
+        if shown:
+            self.parts.setText(" · ".join(shown))
+            self.parts.show()
 
     def _draw(self, picture: "_Picture", array: np.ndarray, axes: str) -> None:
         if axes.endswith("YXC") and array.shape[-1] == 3:

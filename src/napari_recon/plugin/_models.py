@@ -54,6 +54,11 @@ class ModelChooser(QWidget):
         super().setToolTip(text)
         self.combo.setToolTip(text)
 
+    def serve(self, verb: str) -> None:
+        """List the models of another verb from now on."""
+        self._verb = verb
+        self.refresh()
+
     def reference(self) -> Any:
         """Return what `napari_recon.api` takes as a model: a `TrainedModel` or a path; or a first entry's value."""
         return self.combo.currentData()

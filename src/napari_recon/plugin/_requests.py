@@ -11,6 +11,7 @@ import numpy as np
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.library import models_folder
+from napari_recon.plugin._as_python import arguments, chosen, load_line, model_text, script
 from napari_recon.plugin._layers import Snapshot
 from napari_recon.progress import CancelToken, ProgressCallback
 
@@ -64,8 +65,8 @@ class DenoiseRequest:
 
     def as_python(self) -> str:
         """Write lines that do the same."""
-        arguments = _arguments(_model_text(self.model), **_chosen(self.options))
-        return _python(["denoise"], self.source, f"denoised = denoise(image, {arguments})")
+        given = arguments(model_text(self.model), **chosen(self.options))
+        return script(["denoise"], self.source, f"denoised = denoise(image, {given})")
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ class UpscaleRequest:
     def as_python(self) -> str:
         """Write lines that do the same."""
         wanted = {"return_trust": True} if self.trust else {}
-        arguments = _arguments(_model_text(self.model), **_chosen(self.options), **wanted)
+        given = arguments(model_text(self.model), **chosen(self.options), **wanted)
         names = "upscaled, trust" if self.trust else "upscaled"
-        return _python(["upscale"], self.source, f"{names} = upscale(image, {arguments})")
+        return script(["upscale"], self.source, f"{names} = upscale(image, {given})")
 
 
 @dataclass(frozen=True)
@@ -203,51 +204,19 @@ class TrainRequest:
 
     def as_python(self) -> str:
         """Write lines that do the same."""
-        chosen = _chosen(self.options)
+        options = chosen(self.options)
         if self.options.get("start_from", "auto") != "auto":
             origin = self.options["start_from"]  # None means fresh weights, which is not the default
-            chosen["start_from"] = getattr(origin, "name", None) if not isinstance(origin, Path) else origin
+            options["start_from"] = getattr(origin, "name", None) if not isinstance(origin, Path) else origin
         files = ", ".join(repr(str(p)) for p in self.files)
         target = "target" if self.target else ""
-        call = f"model = train({_arguments(repr(self.family), 'images' if files else 'image', target, **chosen)})"
+        call = f"model = train({arguments(repr(self.family), 'images' if files else 'image', target, **options)})"
         save = f'model.save("{_file_name(self.name)}.safetensors")'
         if files:
             read = f"images = [read_image(path, axes={self.axes!r}) for path in ({files},)]"
             return "\n".join(["from napari_recon import read_image, train", "", read, call, save, ""])
-        lines = [_load(self.target, "target"), call] if self.target else [call]
-        return _python(["train"], self.sources[0], *lines, save)
-
-
-def _python(verbs: list[str], source: Snapshot, *lines: str) -> str:
-    first = _load(source, "image")
-    names = ["read_image", *verbs] if "read_image" in " ".join([first, *lines]) else ["Image", *verbs]
-    return "\n".join([f"from napari_recon import {', '.join(names)}", "", first, *lines, ""])
-
-
-def _load(source: Snapshot | None, variable: str) -> str:
-    assert source is not None
-    axes = source.image.axes
-    cut = ", ".join(f"{a!r}: slice({s.start}, {s.stop})" for a, s in source.slices.items())
-    crop = f".crop({{{cut}}})" if cut else ""
-    if source.path is not None:
-        return f"{variable} = read_image({str(source.path)!r}, axes={axes!r}){crop}"
-    # Not from a file: in napari's own console the layer is at hand.
-    return f"{variable} = Image(viewer.layers[{source.name!r}].data, {axes!r}){crop}"
-
-
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if v is not None and v is not False and v != "auto"}
-
-
-def _arguments(*positional: str, **named: Any) -> str:
-    texts = {k: repr(str(v)) if isinstance(v, Path) else repr(v) for k, v in named.items()}
-    return ", ".join([*(p for p in positional if p), *(f"{k}={v}" for k, v in texts.items())])
-
-
-def _model_text(model: Any) -> str:
-    if isinstance(model, Path):
-        return repr(model.stem if model.parent.name == "pretrained" else str(model))
-    return repr(f"{model.name}.safetensors")
+        lines = [load_line(self.target, "target"), call] if self.target else [call]
+        return script(["train"], self.sources[0], *lines, save)
 
 
 def _free_name(name: str) -> str:

@@ -72,6 +72,12 @@ class RunControls(QWidget):
         self.line.setText("starting ...")
         self._show_queue()
 
+    def offer(self, label: str, help: str) -> None:
+        """Let the button do something else from now on, once the present job is done."""
+        self._label, self._help = label, help
+        if self.job is None:
+            self._idle()
+
     def run(self) -> None:
         """Ask the panel to run, unless its job runs already."""
         if self.job is None:

@@ -26,7 +26,7 @@ from napari_recon.plugin._layers import snapshot
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._requests import TrainRequest
-from napari_recon.plugin._sources import SourceChooser
+from napari_recon.plugin._sources import LAYERS, SourceChooser
 from napari_recon.plugin._view import preview_region
 from napari_recon.training.config import PRESETS, TrainConfig
 
@@ -61,12 +61,13 @@ class TrainForm(QWidget):
         self.budget.currentIndexChanged.connect(self._changed)
         self.amount.valueChanged.connect(self._changed)
         self.target.currentIndexChanged.connect(self._changed)
+        self.family.currentIndexChanged.connect(self._family_changed)
         self._changed()
 
     def _make_choosers(self, panel: Panel) -> None:
         self.family = narrow(QComboBox())
         for name, family in MODELS.items():
-            self.family.addItem(f"{name.capitalize()}: {family.verb}", name)
+            self.family.addItem(f"{family_label(name)}: {family.verb}", name)
         self.family.setToolTip("Which kind of model, and what it will do to a layer.")
         self.sources = SourceChooser(panel)
         self.sources.setToolTip("What to learn from; noisy images suffice.")
@@ -75,7 +76,7 @@ class TrainForm(QWidget):
         self.target.setToolTip(
             "What the image should become: a second noisy take or a long exposure of the same field."
         )
-        self.start_from = ModelChooser("denoise", [("automatic", "auto"), ("fresh weights", None)])
+        self.start_from = ModelChooser(self.verb(), [("automatic", "auto"), ("fresh weights", None)])
         self.start_from.setToolTip(
             "Which weights to begin with. Automatic: those of the universal denoiser where they fit the network."
         )
@@ -115,6 +116,12 @@ class TrainForm(QWidget):
         self.budget.currentTextChanged.connect(self._show_budget)
         self._show_budget(PRESET)
 
+    def choose(self, family: str, layer: Any) -> None:
+        """Choose a family, and a layer to learn from."""
+        self.family.setCurrentIndex(self.family.findData(family))
+        self.sources.kind.setCurrentText(LAYERS)
+        self.sources.layers.check([layer])
+
     def layer(self) -> Any:
         """Return the first of the layers to learn from, None without any."""
         layers = self.sources.layers.layers() if self.sources.from_layers() else []
@@ -146,7 +153,7 @@ class TrainForm(QWidget):
         if not layers:
             raise ReconError("No layer was chosen to train on.", "Check one under From, or choose files.")
         axes = self.data.axes() if len(layers) == 1 else None
-        target = self.target.layer()
+        target = self.target.layer() if self.target.isEnabled() else None
         if target is not None and len(layers) > 1:
             raise ReconError("A target belongs to one layer.", "Check only one layer under From, or take no target.")
         return TrainRequest(
@@ -163,6 +170,15 @@ class TrainForm(QWidget):
     def _preview(self, layer: Any, axes: str | None) -> Image:
         axes = snapshot(layer, axes).image.axes
         return snapshot(layer, axes, preview_region(self.viewer, layer, axes, self.region.box(layer))).image
+
+    def verb(self) -> str:
+        """What the model will do to a layer."""
+        return MODELS[self.family.currentData()].verb
+
+    def _family_changed(self, *_: Any) -> None:
+        self.start_from.serve(self.verb())
+        self.target.setEnabled(self.verb() == "denoise")  # the other families learn from images alone
+        self._changed()
 
     def _show_budget(self, kind: str) -> None:
         self.amount.setVisible(kind != PRESET)
@@ -237,6 +253,11 @@ class _RegionChooser(QComboBox):
         if shapes is None or not shapes.nshapes:
             return None
         return np.array([layer.world_to_data(shapes.data_to_world(p)[-layer.ndim :]) for p in shapes.data[-1]])
+
+
+def family_label(name: str) -> str:
+    """Write a family for people: ``Autoencoder``, ``VAE``."""
+    return name.upper() if len(name) <= 3 else name.capitalize()
 
 
 def _minutes(minutes: float) -> str:

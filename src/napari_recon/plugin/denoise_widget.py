@@ -10,11 +10,11 @@ from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import COMPARE_KEY, BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
-from napari_recon.plugin._extent import ExtentChooser, line_of
-from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, without_wheel
+from napari_recon.plugin._extent import ExtentChooser
+from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
-from napari_recon.plugin._layers import add_result, refuse_labels
+from napari_recon.plugin._layers import add_result, count_planes, refuse_labels
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
@@ -100,8 +100,8 @@ class DenoiseWidget(Panel):
         self.adapt.setToolTip("First train the model on this image for 20 seconds; kept only where that helps.")
         self.extent = ExtentChooser("Denoise")
         self.device = DeviceBadge()
-        add_row(rows, "Strength", line_of(self.strength, self.preview.box))
-        rows.addRow(line_of(self.keep_dtype, self.residual, self.adapt))
+        add_row(rows, "Strength", row(self.strength, self.preview.box))
+        rows.addRow(row(self.keep_dtype, self.residual, self.adapt))
         rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
 
@@ -119,29 +119,16 @@ class DenoiseWidget(Panel):
             raise ReconError("There is no image to denoise.", "Open one, or try File > Open Sample > Reconstruct.")
         if self.model.reference() is None:
             raise ReconError("There is no model yet.", "Train one in the Train panel, or open a model file.")
-        source = self.extent.cut(self.viewer, layer, self.data.axes())
+        source = self.extent.take(self.viewer, layer, self.data.axes())
         options = {
             "strength": round(self.strength.value(), 2),
             # napari shows colours as integers or in 0 to 1 only.
             "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
             "adapt": self.adapt.isChecked(),
             "device": self.device.device(),
-            **self._advanced(),
+            **self.advanced.values(),
         }
         return DenoiseRequest(source, self.model.reference(), options, self.residual.isChecked())
-
-    def _advanced(self) -> dict[str, Any]:
-        form = self.advanced.content
-        if form is None:
-            return {}
-        changes = form.changes()
-        try:
-            DenoiseOptions(**changes)
-        except ReconError as error:
-            form.mark(error)
-            raise
-        form.mark(None)
-        return changes
 
     def left(self) -> None:
         """Stop, and take away what shall not outlive the panel."""
@@ -188,7 +175,7 @@ class DenoiseWidget(Panel):
         record = done.record
         notes = "".join(f" · {note}" for note in (*record.get("notes", ()), f"{COMPARE_KEY}: before/after"))
         detail = f"tile {record['tile_size']}, {record['precision']}" if "tile_size" in record else ""
-        self.controls.say(f"Denoised {_size(done)} in {done.seconds:.1f} s · {detail}{notes}")
+        self.controls.say(f"Denoised {count_planes(done.image)} in {done.seconds:.1f} s · {detail}{notes}")
 
     def _copy(self) -> None:
         try:
@@ -212,12 +199,6 @@ def _progress_line(event: ProgressEvent) -> str:
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")
     return " · ".join([*parts, *filter(None, [event.message])])
-
-
-def _size(done: Denoised) -> str:
-    image = done.image
-    planes = image.array.size // (image.size("Y") * image.size("X"))
-    return "1 plane" if planes == 1 else f"{planes} planes"
 
 
 def _residual_limits(residual: Any) -> tuple[float, float]:

@@ -21,8 +21,6 @@ from napari_recon.progress import ProgressEvent
 from napari_recon.training.config import TrainConfig
 
 ESTIMATE_DELAY = 400  # milliseconds without a change
-PLOTTED = ("train", "validation", "best_step")  # values of an event that are shown elsewhere
-MOST_VALUES = 4  # of the others, in the line of progress
 
 
 class TrainWidget(Panel):
@@ -68,8 +66,8 @@ class TrainWidget(Panel):
         self.save = QPushButton("Save as...")
         self.save.setToolTip("Give the model just trained a name of its own in your list of models.")
         self.save.clicked.connect(self._ask_for_name)
-        self.use = QPushButton("Use in Denoise")
-        self.use.setToolTip("Open the panel that uses the model just trained, with this model.")
+        self.use = QPushButton()
+        self.use.setToolTip("Open the panel that uses such models, with the model just trained.")
         self.use.clicked.connect(self._use)
         self.copy = QPushButton("Copy as Python")
         self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
@@ -122,7 +120,7 @@ class TrainWidget(Panel):
         """Let the buttons act on a finished training."""
         self.result = trained
         model = trained.model
-        self.use.setText(f"Use in {_panel_of(trained)}")
+        self.use.setText(f"Use in {self._panel_of(model)}")
         how = "stopped, best weights kept" if model.stopped else "done"
         steps = model.provenance.get("steps", 0)
         where = f"saved as {trained.path.stem}" if trained.path else f"not saved: {trained.problem}"
@@ -212,8 +210,13 @@ class TrainWidget(Panel):
 
     def _use(self) -> None:
         assert self.result is not None
-        _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", _panel_of(self.result), tabify=True)
+        name = self._panel_of(self.result.model)
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", name, tabify=True)
         panel.model.select(self.result.path or self.result.model)
+
+    @staticmethod
+    def _panel_of(model: Any) -> str:
+        return MODELS[model.family].verb.capitalize()  # the panels are named after their verbs
 
     def _copy(self) -> None:
         try:
@@ -221,11 +224,6 @@ class TrainWidget(Panel):
             self.controls.say("Copied.")
         except ReconError as error:
             show_problem(error)
-
-
-def _panel_of(trained: Trained) -> str:
-    """Name of the panel that uses a model."""
-    return MODELS[trained.model.family].verb.capitalize()
 
 
 def progress_line(event: ProgressEvent) -> str:
@@ -236,5 +234,4 @@ def progress_line(event: ProgressEvent) -> str:
         parts.append(f"{duration(event.eta)} left")
     if "best_step" in event.values:
         parts.append(f"best at {int(event.values['best_step']):,}")
-    parts += [f"{name} {value:.2g}" for name, value in event.values.items() if name not in PLOTTED][:MOST_VALUES]
     return " · ".join([*parts, *filter(None, [event.message])])

@@ -10,8 +10,8 @@ from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import COMPARE_KEY, BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
-from napari_recon.plugin._extent import ExtentChooser, line_of
-from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, without_wheel
+from napari_recon.plugin._extent import ExtentChooser
+from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import add_result, finer, refuse_labels
@@ -97,8 +97,8 @@ class UpscaleWidget(Panel):
         self.trust.setToolTip("Add a layer that is bright where the input shows what is there, dark where it does not.")
         self.extent = ExtentChooser("Upscale")
         self.device = DeviceBadge()
-        add_row(rows, "Fidelity", line_of(self.fidelity, self.preview.box))
-        rows.addRow(line_of(self.keep_dtype, self.trust))
+        add_row(rows, "Fidelity", row(self.fidelity, self.preview.box))
+        rows.addRow(row(self.keep_dtype, self.trust))
         rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
 
@@ -121,9 +121,9 @@ class UpscaleWidget(Panel):
             # napari shows colours as integers or in 0 to 1 only.
             "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
             "device": self.device.device(),
-            **self._advanced(),
+            **self.advanced.values(),
         }
-        source = self.extent.cut(self.viewer, layer, self.data.axes())
+        source = self.extent.take(self.viewer, layer, self.data.axes())
         return UpscaleRequest(source, self.model.reference(), options, self.trust.isChecked())
 
     def left(self) -> None:
@@ -131,19 +131,6 @@ class UpscaleWidget(Panel):
         self.preview.clear()
         self.compare.close()
         super().left()
-
-    def _advanced(self) -> dict[str, Any]:
-        form = self.advanced.content
-        if form is None:
-            return {}
-        changes = form.changes()
-        try:
-            UpscaleOptions(**changes)
-        except ReconError as error:
-            form.mark(error)
-            raise
-        form.mark(None)
-        return changes
 
     def _fidelity(self) -> float:
         return round(self.fidelity.value(), 2) if self.fidelity.isEnabled() else 1.0
