@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         save_model,
         train,
         traverse,
+        upscale,
         write_image,
     )
     from napari_recon.errors import ReconError
@@ -53,6 +54,7 @@ __all__ = [
     "save_model",
     "train",
     "traverse",
+    "upscale",
     "write_image",
 ]
 

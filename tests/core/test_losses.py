@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from napari_recon.losses import LOSSES
+from napari_recon.losses.structural import ms_ssim
 
 SHAPE = (3, 2, 8, 8)
 
@@ -71,3 +72,26 @@ def test_following_the_gradient_finds_the_target(loss, rng):
         loss(prediction, target, None).backward()
         optimizer.step()
     assert loss(prediction, target, None) < 0.1 * first
+
+
+def test_structural_similarity_minds_lost_structure_more_than_an_offset(rng):
+    target = torch.randn(2, 1, 64, 48, generator=rng)
+    assert ms_ssim(target, target) < 1e-5
+    size = 0.3
+    offset = ms_ssim(target + size, target)
+    noise = ms_ssim(target + size * torch.randn(target.shape, generator=rng), target)
+    flat = ms_ssim(target * (1 - size), target)
+    assert offset < flat
+    assert offset < noise
+    prediction = torch.zeros_like(target).requires_grad_()
+    ms_ssim(prediction, target).backward()
+    assert torch.isfinite(prediction.grad).all()
+
+
+def test_structural_similarity_does_not_see_what_does_not_count(rng):
+    target = torch.randn(1, 2, 32, 32, generator=rng)
+    weight = torch.ones(1, 1, 32, 32)
+    weight[..., 5:9, 5:9] = 0
+    altered = target.clone()
+    altered[..., 5:9, 5:9] = 100.0
+    torch.testing.assert_close(ms_ssim(altered, target, weight), ms_ssim(target, target, weight))

@@ -32,6 +32,15 @@ VARIANTS = {
         "flat": {"network": "flat", "features": 4, "latents": 3},
         "flat 3D": {"network": "flat", "features": 4, "latents": 3, "dimensions": 3},
     },
+    "gan": {
+        "residual": {"features": 4, "blocks": 2},
+        "residual x3": {"features": 4, "blocks": 1, "scale": 3},
+        "residual x4 joint channels": {"features": 4, "blocks": 1, "scale": 4, "channels": 3},
+        "residual with attention": {"features": 4, "blocks": 2, "attention": True},
+        "residual with perceptual weights": {"features": 4, "blocks": 1, "perceptual": True},
+        "compact": {"network": "compact", "features": 4, "blocks": 2},
+        "rrdb": {"network": "rrdb", "features": 4, "blocks": 1},
+    },
 }
 CASES = [pytest.param(f, v, id=f"{f}: {n}") for f, variants in VARIANTS.items() for n, v in variants.items()]
 
@@ -121,8 +130,9 @@ def test_nothing_beyond_the_declared_receptive_field_reaches_a_pixel(family, opt
         first = m * (cells // 2)  # the cell in the middle
         for place in sorted({first, first + m // 2, first + m - 1}):
             x = torch.ones(1, spec.channels, *sides, dtype=torch.float64, requires_grad=True)
-            y = _answer(network, spec, x).transpose(2, 2 + axis)[0, 0, place].flatten()[0]
-            (grad,) = torch.autograd.grad(y, x)
+            # Of an upscaled image, all pixels that lie in this one.
+            y = _answer(network, spec, x).transpose(2, 2 + axis)[0, 0, spec.scale * place : spec.scale * (place + 1)]
+            (grad,) = torch.autograd.grad(y[..., : spec.scale].sum(), x)
             seen = grad.abs().amax(dim=[d for d in range(grad.dim()) if d != axis + 2]).nonzero().flatten()
             assert seen.min() >= first - reach
             assert seen.max() < first + m + reach
@@ -137,8 +147,9 @@ def test_shifting_by_the_size_multiple_shifts_the_answer(family, options):
     x = _image(spec, sides, samples=1)
     with torch.inference_mode():
         whole, shifted = _answer(network, spec, x), _answer(network, spec, x[:, :, m:])
+    start, length = spec.scale * margin, spec.scale * m
     torch.testing.assert_close(
-        whole[:, :, margin + m : margin + 2 * m], shifted[:, :, margin : margin + m], rtol=1e-4, atol=1e-5
+        whole[:, :, start + length : start + 2 * length], shifted[:, :, start : start + length], rtol=1e-4, atol=1e-5
     )
 
 

@@ -162,3 +162,13 @@ def test_a_stack_too_thin_for_the_network_is_refused_with_a_next_step():
 def test_a_patch_smaller_than_the_network_needs_is_made_larger_where_the_image_allows():
     sampler = PatchSampler(_numbered([(1, 1, 64, 64)]), patch_size=8, size_multiple=16)
     assert sampler.draw(2, _rng()).input.shape == (2, 1, 16, 16)
+
+
+def test_aligned_patches_never_cut_a_coarse_pixel():
+    coarse = torch.arange(6 * 9.0).reshape(1, 1, 6, 9)
+    fine = coarse.repeat_interleave(3, 2).repeat_interleave(3, 3)
+    sampler = PatchSampler([fine], patch_size=6, size_multiple=3, align=3, validation_fraction=0.2)
+    rng = torch.Generator().manual_seed(0)
+    for batch in [*(sampler.draw(8, rng) for _ in range(8)), *sampler.validation()]:
+        blocks = batch.input.unfold(2, 3, 3).unfold(3, 3, 3)
+        assert torch.equal(blocks.amin(dim=(-1, -2)), blocks.amax(dim=(-1, -2)))

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from .conftest import SIZE, noisy_image
 
-PANELS = ["Denoise", "Sample", "Train"]
+PANELS = ["Denoise", "Sample", "Upscale", "Train"]
 CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
 WINDOW_HEIGHT = 880
 
@@ -74,7 +74,7 @@ def test_follows_the_theme(panel, viewer, theme):
         assert background == get_theme(theme).background.as_hex("long")
 
 
-@pytest.mark.parametrize("module", ["denoise_widget", "sample_widget", "train_widget"])
+@pytest.mark.parametrize("module", ["denoise_widget", "sample_widget", "upscale_widget", "train_widget"])
 def test_opening_waits_for_neither_torch_nor_the_plot(module):
     code = f"import napari_recon.plugin.{module}, sys; print({{'torch', 'pyqtgraph'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,6 +6,7 @@ from napari_recon.api.exploring import interpolate, latent_factors, traverse
 from napari_recon.api.models import load_model, save_model
 from napari_recon.api.sampling import Samples, generate, sample
 from napari_recon.api.training import train, training_estimate
+from napari_recon.api.upscaling import shipped_upscaler, upscale
 from napari_recon.io import read_image, write_image
 from napari_recon.library import list_models
 from napari_recon.quality.metrics import evaluate
@@ -26,8 +27,10 @@ __all__ = [
     "read_image",
     "sample",
     "save_model",
+    "shipped_upscaler",
     "train",
     "training_estimate",
     "traverse",
+    "upscale",
     "write_image",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.measure import block_reduce
 from torch import nn
 
 from napari_recon.api.models import Model, load_model
@@ -51,7 +52,7 @@ def train(
     Parameters
     ----------
     family : str
-        ``"autoencoder"`` to denoise, ``"vae"`` to sample.
+        ``"autoencoder"`` to denoise, ``"vae"`` to sample, ``"gan"`` to upscale.
     image : Image, array, or list of them
         What to learn from; noisy images suffice.
     target : Image, array, or list of them, optional
@@ -68,7 +69,7 @@ def train(
     resume : bool
         Go on from `checkpoint`, exactly as if there had been no break.
     preview : Image or array, optional
-        Small image to denoise now and then; the result comes with the progress events.
+        Small image to restore now and then, for an upscaler binned first; the result comes with the progress events.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     on_progress, cancel
@@ -113,7 +114,8 @@ def train(
             on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
         picture = None
         if preview is not None:
-            picture = _previewer(family, config, normalization, as_image(preview, axes), str(fabric.device))
+            region = _coarse(as_image(preview, axes), spec.scale)
+            picture = _previewer(family, config, normalization, region, str(fabric.device))
         result = fit(
             step,
             sampler,
@@ -126,7 +128,8 @@ def train(
             on_progress=on_progress,
             cancel=cancel,
         )
-    origins = provenance(images, targets, training, result, origin, str(fabric.device))
+    scale = 1 if targets else spec.scale
+    origins = provenance(images, targets, scale, training, result, origin, str(fabric.device))
     model = TrainedModel(
         family=family,
         config=config,
@@ -196,8 +199,18 @@ def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel:
     return guide
 
 
+def _coarse(image: Image, scale: int) -> Image:
+    """An image with its pixels binned to squares of `scale`, so that an upscaler gives it back."""
+    if scale == 1:
+        return image
+    cut = image.crop({a: slice(0, max(image.size(a) // scale, 1) * scale) for a in "YX"})
+    blocks = tuple(scale if a in "YX" else 1 for a in image.axes)
+    binned = block_reduce(np.asarray(cut.array, np.float32), blocks, np.mean)  # type: ignore[no-untyped-call]
+    return cut.with_array(binned)
+
+
 def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
-    """A function that denoises the region with the network of the moment."""
+    """A function that restores the region with the network of the moment."""
     guide = (
         make_guide(region, noise=normalization.noise, device=device) if get_family(family).spec(config).guided else None
     )

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from napari_recon import __version__
 from napari_recon.cli import library, restoration, sampling
 from napari_recon.cli.training import train_app
+from napari_recon.cli.upscaling import upscale
 from napari_recon.errors import Cancelled, ReconError
 
 app = App(
@@ -23,6 +24,7 @@ for command in (
     restoration.denoise,
     restoration.evaluate,
     restoration.noise,
+    upscale,
     sampling.sample,
     sampling.generate,
     sampling.encode,

@@ -83,7 +83,7 @@ def check_output(path: Path, source: Path | None, keep_dtype: bool) -> None:
     if name.endswith((".png", ".jpg", ".jpeg")) and not keep_dtype:
         raise ReconError(f"{path} cannot hold the fractions of the result.", "Add --keep-dtype, or write a .tif.")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise ReconError(f"{path} is the noisy image itself.", "Give the result another name.")
+        raise ReconError(f"{path} is the input image itself.", "Give the result another name.")
 
 
 def print_json(value: Any) -> None:

@@ -52,6 +52,9 @@ class PatchSampler:
         Side of a patch; less where an image is smaller, more where the network needs it.
     size_multiple : int
         Sides of patches are multiples of this.
+    align : int
+        Patches start at multiples of this, so that none cuts a pixel of a coarser partner; a divisor of
+        `size_multiple`.
     validation_fraction : float
         Share of each image to hold out, 0 for none.
     rotations : bool
@@ -72,12 +75,13 @@ class PatchSampler:
         guides: Sequence[Tensor] | None = None,
         patch_size: int = 64,
         size_multiple: int = 1,
+        align: int = 1,
         validation_fraction: float = 0.1,
         rotations: bool = True,
     ) -> None:
         self.inputs, self.targets, self.weights, self.guides = inputs, targets, weights, guides
         smallest = np.array([x.shape[2:] for x in inputs]).min(axis=0)
-        self.size_multiple = size_multiple
+        self.size_multiple, self.align = size_multiple, align
         self.patch = [_fit_side(patch_size, int(n), size_multiple) for n in smallest]
         self.rotations = rotations and self.patch[-1] == self.patch[-2]
         self.device = inputs[0].device
@@ -131,6 +135,7 @@ class PatchSampler:
         cells = self._cells[torch.searchsorted(self._ladder, rungs, right=True)]
         low, high = cells[:, 2 : 2 + dims], cells[:, 2 + dims :]
         corner = low + (torch.rand(count, dims, generator=rng) * (high - low)).long()
+        corner -= corner % self.align
         turn = torch.randint(0, 2, (dims + 1,), generator=rng).tolist()
         places = torch.cat([cells[:, :2], corner], dim=1).tolist()
         return self._batch(places, self.patch, turn)

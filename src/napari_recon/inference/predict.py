@@ -39,7 +39,7 @@ class Prediction:
     Parameters
     ----------
     array : numpy.ndarray
-        float32, of the shape and in the units of the image.
+        float32, in the units of the image and of its shape; Y and X times the model's scale.
     normalization : Normalization
         What the intensities were transformed by.
     notes : list of str
@@ -68,12 +68,12 @@ def predict(
     on_progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Prediction:
-    """Apply a denoising model to every plane (or volume) of an image.
+    """Apply a model to every plane (or volume) of an image.
 
     Parameters
     ----------
     model : TrainedModel
-        Of any size-preserving family.
+        Of any family whose network turns an image into one image, of the same size or enlarged.
     image : Image
         Any axes; samples and, unless the model takes several, channels are done one by one.
     strength : float
@@ -169,9 +169,10 @@ class TileRunner:
             )
         found = self.model.normalization
         if found is None:
+            stabilised = spec.noise_aware
             steps = [time_step(self.image.axes, self.image.shape, spec.axes)]
-            found = measure([self.batch], stabilised=True, unit_noise=True, noise=noise, time_steps=steps)
-            if all(n.snr > NOISELESS for n in found.noise):
+            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps)
+            if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
         if found.channels != channels:
             raise ReconError(
@@ -221,7 +222,7 @@ class TileRunner:
         return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
 
     def _allocate(self) -> NDArray[np.float32]:
-        shape = (self.outputs, *self.batch.shape)
+        shape = (self.outputs, *self.batch.shape[:2], *(self.spec.scale * n for n in self.shape))
         try:
             return np.empty(shape, np.float32)
         except MemoryError as error:
@@ -254,11 +255,16 @@ class TileRunner:
         """Predict one tile of some planes and write it into `result`."""
         seen = self._read(unit, tile)
         values = self._restore(seen)
-        kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True))
-        own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, seen.start, strict=True)))
-        missing = seen.missing[own]
+        # From here on in pixels of the result.
+        scale = self.spec.scale
+        kept = tuple(
+            slice(scale * s.start, scale * min(s.stop, n)) for s, n in zip(tile.write, self.shape, strict=True)
+        )
+        starts = [scale * s for s in seen.start]
+        own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, starts, strict=True)))
+        raw, missing = (_repeat(a, scale)[own] for a in (seen.raw, seen.missing))
         for output, value in zip(result, values, strict=True):
-            output[(*unit, *kept)] = np.where(missing, seen.raw[own], value[own])
+            output[(*unit, *kept)] = np.where(missing, raw, value[own])
 
     def _read(self, unit: tuple[slice, slice], tile: Tile) -> Seen:
         """Read and normalise what the network sees of a tile."""
@@ -310,7 +316,7 @@ class TileRunner:
 
     def _in_units(self, answer: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
         """Crop answers (outputs, planes, channels, *sides) to what was read, and undo the normalisation."""
-        answer = answer[(slice(None), *EVERY, *(slice(n) for n in seen.raw.shape[2:]))]
+        answer = answer[(slice(None), *EVERY, *(slice(self.spec.scale * n) for n in seen.raw.shape[2:]))]
         channels = range(answer.shape[2])
         return np.stack([self.normalization.inverse(answer[:, :, c], seen.channel + c) for c in channels], axis=2)
 
@@ -340,6 +346,14 @@ class TileRunner:
     def _tensor(self, normal: NDArray[np.float32]) -> Tensor:
         layout = torch.channels_last if normal.ndim == 4 else torch.channels_last_3d
         return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
+
+
+def _repeat(pixels: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Make each pixel of (N, C, [Z], Y, X) a block of `scale` pixels along every spatial axis."""
+    if scale > 1:
+        for axis in range(2, pixels.ndim):
+            pixels = pixels.repeat(scale, axis)
+    return pixels
 
 
 def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
-from napari_recon.models import autoencoder, vae
+from napari_recon.models import autoencoder, gan, vae
 from napari_recon.models._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ MODELS: dict[str, Family] = {
         "sample",
         "Train a variational autoencoder to sample what a noisy image may show, and to generate images like it.",
         {"learning_rate": 2e-3, "batch_size": 8},
+    ),
+    "gan": Family(
+        gan.GANConfig,
+        gan.spec,
+        gan.build,
+        "upscale",
+        "Train a generator to upscale, on high-resolution images alone; adversarially on request.",
     ),
 }
 

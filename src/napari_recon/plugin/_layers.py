@@ -1,7 +1,7 @@
 """From a layer to an `Image`, and from a result back to a layer that lies exactly on its source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,23 @@ def snapshot(layer: ImageLayer, axes: str | None = None, slices: Mapping[str, sl
         path=Path(layer.source.path) if layer.source.path else None,
         slices=slices,
     )
+
+
+def finer(source: Snapshot, scale: int) -> Snapshot:
+    """The same place in the world for pixels that are `scale` times smaller along Y and X.
+
+    Positions are those of pixel centres: the first small pixel lies (1 - 1 / scale) / 2 large ones further out.
+    """
+    if scale == 1:
+        return source
+    place, axes = source.place, source.image.axes[: len(source.place["scale"])]
+    turned = Affine(scale=place["scale"], rotate=place["rotate"], shear=place["shear"])
+    shift = np.array([(1 / scale - 1) / 2 if axis in "YX" else 0.0 for axis in axes])
+    smaller = {
+        "scale": place["scale"] / [scale if axis in "YX" else 1 for axis in axes],
+        "translate": place["translate"] + turned.linear_matrix @ shift,
+    }
+    return replace(source, place={**place, **smaller})
 
 
 def add_result(

@@ -25,7 +25,10 @@ class LiveView(QWidget):
         self._colormap: Any = None
         self.parts, self.warning = QLabel(), QLabel()
         self.parts.setObjectName("grey")
-        self.parts.setToolTip("What the loss is made of; KL is what each level tells of the image, level 0 the finest.")
+        self.parts.setToolTip(
+            "What the loss is made of. KL: what each level tells of the image, level 0 the finest. "
+            "D: how real the discriminator finds real and generated images, 0 to 1."
+        )
         self.warning.setToolTip("What the training warns of.")
         self.warning.setStyleSheet(f"color: {COLOURS['validation']};")
         for text in (self.parts, self.warning):
@@ -79,12 +82,20 @@ class LiveView(QWidget):
     def _show_parts(self, event: ProgressEvent) -> None:
         levels = [(name, value) for name, value in event.values.items() if name.startswith("KL ")]
         if not levels:
+            self._show_game(event)
             return
         numbers = ", ".join(f"{value:.2g}" for _, value in levels)
         first, last = levels[0][0].removeprefix("KL "), levels[-1][0].removeprefix("KL ")
         which = f"level {first}" if first == last else f"levels {first} to {last}"
         self.parts.setText(f"reconstruction {event.values['reconstruction']:.4g} · KL {numbers} ({which}) nats/pixel")
         self.parts.show()
+
+    def _show_game(self, event: ProgressEvent) -> None:
+        """Show what a generator and its discriminator make of each other."""
+        shown = [f"{n} {v:.2g}" for n, v in event.values.items() if n not in COLOURS and n != "best_step"]
+        if shown:
+            self.parts.setText(" · ".join(shown))
+            self.parts.show()
 
     def _draw(self, picture: "_Picture", array: np.ndarray, axes: str) -> None:
         if axes.endswith("YXC") and array.shape[-1] == 3:

@@ -69,15 +69,23 @@ class ModelChooser(QWidget):
 
     def spec(self) -> ModelSpec | None:
         """Describe the chosen model, None when there is none."""
+        family, config = self._described()
+        return None if family is None else MODELS[family].spec(config)
+
+    def option(self, name: str) -> Any:
+        """Value of an option of the chosen model's config, None where it has no such option."""
+        return getattr(self._described()[1], name, None)
+
+    def _described(self) -> tuple[str | None, Any]:
+        """Family and config of the chosen model."""
         reference = self.reference()
         if not isinstance(reference, Path):
-            return getattr(reference, "spec", None)
+            return getattr(reference, "family", None), getattr(reference, "config", None)
         try:
             description = read_description(reference) or {}
-            family = MODELS[description["family"]]
-            return family.spec(family.config.from_json(description["config"]))
+            return description["family"], MODELS[description["family"]].config.from_json(description["config"])
         except (KeyError, TypeError, ReconError):
-            return None  # an unreadable file says so when it is used
+            return None, None  # an unreadable file says so when it is used
 
     def select(self, reference: Any) -> None:
         """Choose a model, a file that is not listed included."""

@@ -1,4 +1,4 @@
-"""A preview of what Denoise would do to the region that is visible, as a layer that is replaced with each change."""
+"""A preview of what a panel would do to the region that is visible, as a layer that is replaced with each change."""
 
 import time
 import weakref
@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_recon.errors import ReconError
 from napari_recon.plugin._jobs import Job
-from napari_recon.plugin._layers import KEY, Snapshot, add_result, is_preview, snapshot
+from napari_recon.plugin._layers import KEY, Snapshot, add_result, finer, is_preview, snapshot
+from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._run_controls import show_problem
 from napari_recon.plugin._session import session
@@ -28,20 +29,32 @@ DELAY = 150  # milliseconds without a change
 AIM = 0.5  # seconds a preview may take
 FIRST, SMALLEST, LARGEST = 384, 256, 512  # pixels; the side follows what the machine manages ...
 STEP = 64  # ... but does not change with every breath
-HELP = "Show what strength and model do to the visible region before Denoise is pressed; not while a job runs."
-NO_HELP = "Only models that are told the noise are fast enough to show what a change does."
+HELP = "Show what the choices above do to the visible region before the button is pressed; not while a job runs."
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to preview; equal wishes give the same picture."""
+    """What to preview; equal wishes give the same picture.
+
+    Parameters
+    ----------
+    layer, axes, model
+        What is worked on, and with what.
+    verb : str
+        A function of `napari_recon.api`, with these options.
+    scale : int
+        Pixels of the result per pixel of the layer.
+    refusal : str
+        Why there can be no preview; empty when there can.
+    """
 
     layer: Any
     axes: str | None
     model: Any
-    noise_aware: bool
-    strength: float
-    device: str
+    verb: str
+    options: dict[str, Any]
+    scale: int = 1
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,14 @@ class Previewer(QObject):
     Parameters
     ----------
     panel : Panel
-        With a ``noise`` line and ``controls``.
+        With ``controls``.
     read : callable
         Returns the present `Wish` of the panel.
+    noise : NoiseLine or None
+        Measures the noise of the whole layer, which the verb is to be told.
     """
 
-    def __init__(self, panel: Panel, read: Callable[[], Wish]) -> None:
+    def __init__(self, panel: Panel, read: Callable[[], Wish], noise: NoiseLine | None = None) -> None:
         super().__init__(panel)
         self.box = QCheckBox("preview")
         self.box.setChecked(True)
@@ -83,7 +98,9 @@ class Previewer(QObject):
         self._later.setSingleShot(True)
         self._later.setInterval(DELAY)
         self._later.timeout.connect(self._begin)
-        panel.noise.measured.connect(self._go_on)
+        self._noise = noise
+        if noise is not None:
+            noise.measured.connect(self._go_on)
         camera = getattr(self._viewer, "scene", self._viewer).camera  # moved in napari 0.9
         for emitter in (camera.events.center, camera.events.zoom):
             panel.subscribe(emitter, self._moved)
@@ -114,9 +131,9 @@ class Previewer(QObject):
         wish = self._read()
         chosen = (_reference(wish.layer), wish.axes, wish.model)
         before, self._chosen = self._chosen, chosen
-        self.box.setEnabled(wish.noise_aware)
-        self.box.setToolTip(HELP if wish.noise_aware else NO_HELP)
-        if not wish.noise_aware or wish.layer is None:
+        self.box.setEnabled(not wish.refusal)
+        self.box.setToolTip(wish.refusal or HELP)
+        if wish.refusal or wish.layer is None:
             self.clear()
         elif before is not None and before != chosen and (self.layer() is not None or before[:2] == chosen[:2]):
             self.ask()
@@ -150,8 +167,8 @@ class Previewer(QObject):
 
     def _begin(self) -> None:
         wish = self._read()
-        found = self._panel.noise.found
-        if wish.layer is None or found is None or self._busy():
+        found = self._noise.found if self._noise is not None else None
+        if wish.layer is None or self._busy() or (self._noise is not None and found is None):
             return  # once the noise is known `_go_on` comes back here
         if self.running():
             return  # it was cancelled, and `_ended` comes back here
@@ -164,9 +181,11 @@ class Previewer(QObject):
         if drawn == self._drawn and self.layer() is not None:
             return
         self._drawing = drawn
-        channels = source.slices.get("C", slice(None))
-        noise = [report.estimate for report in found.reports][channels]
-        self._job = session().aside(f"Preview {source.name}", _Work(wish, source, noise))
+        more = {}
+        if found is not None:
+            channels = source.slices.get("C", slice(None))
+            more["noise"] = [report.estimate for report in found.reports][channels]
+        self._job = session().aside(f"Preview {source.name}", _Work(wish, source, more))
         self._job.returned.connect(self._show)
         self._job.failed.connect(self._show_failure)
         self._job.finished.connect(self._ended)
@@ -174,14 +193,16 @@ class Previewer(QObject):
 
     def _show(self, done: Preview) -> None:
         self._learn(done)
-        wish, source, layers = done.wish, done.source, self._viewer.layers
+        wish, layers = done.wish, self._viewer.layers
+        source = finer(done.source, wish.scale)
         if self._job is None or self._job.token.cancelled or self._busy() or wish.layer not in layers:
             return
         self._drawn = self._drawing
-        record = {"verb": "denoise", "preview": True, "strength": wish.strength, "source": source.name}
+        record = {"verb": wish.verb, "preview": True, "source": source.name, **wish.options}
         before = self.layer()
         if before is not None and before.metadata[KEY]["source"] == source.name and before.ndim == wish.layer.ndim:
-            before.data, before.translate, before.visible = done.pixels, source.place["translate"], True
+            before.data, before.visible = done.pixels, True
+            before.scale, before.translate = source.place["scale"], source.place["translate"]
             before.metadata = {**before.metadata, KEY: record}
             return
         active = layers.selection.active
@@ -209,11 +230,11 @@ class Previewer(QObject):
 
 @dataclass(frozen=True)
 class _Work:
-    """Denoise a region; runs on a job's thread."""
+    """Do to a region what is wished; runs on a job's thread."""
 
     wish: Wish
     source: Snapshot
-    noise: Any
+    more: dict[str, Any]
 
     def __call__(self, on_progress: ProgressCallback, cancel: CancelToken) -> Preview:
         from napari_recon import api
@@ -223,9 +244,10 @@ class _Work:
         if isinstance(model, Path) and model.exists():
             model = _load(model, model.stat().st_mtime)
         start = time.monotonic()  # loading is done once only
-        options = {"strength": wish.strength, "device": wish.device, "noise": self.noise, "cancel": cancel}
+        verb = getattr(api, wish.verb)
         # napari shows colours as integers or in 0 to 1 only.
-        done = api.denoise(self.source.image, model, keep_dtype=self.source.rgb, **options)
+        options = {"keep_dtype": self.source.rgb, "cancel": cancel, **wish.options, **self.more}
+        done = verb(self.source.image, model, **options)
         return Preview(wish, self.source, done.array, time.monotonic() - start)
 
 

@@ -70,6 +70,56 @@ class DenoiseRequest:
 
 
 @dataclass(frozen=True)
+class Upscaled:
+    """Result of an `UpscaleRequest`; `trust` is None unless it was wanted."""
+
+    image: Image
+    trust: Any
+    record: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UpscaleRequest:
+    """One run of Upscale.
+
+    Parameters
+    ----------
+    source : Snapshot
+        What to upscale.
+    model : TrainedModel or Path
+        With what.
+    options : dict
+        Keyword arguments of `napari_recon.api.upscale`.
+    trust : bool
+        Whether the map of trust is wanted too.
+    """
+
+    source: Snapshot
+    model: Any
+    options: dict[str, Any]
+    trust: bool = False
+
+    def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Upscaled:
+        """Do it. Runs on any thread."""
+        from napari_recon import api
+
+        start = time.monotonic()
+        image, trust = api.upscale(
+            self.source.image, self.model, return_trust=True, on_progress=on_progress, cancel=cancel, **self.options
+        )
+        record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
+        return Upscaled(image, trust.array if self.trust else None, record, time.monotonic() - start)
+
+    def as_python(self) -> str:
+        """Write lines that do the same."""
+        wanted = {"return_trust": True} if self.trust else {}
+        given = arguments(model_text(self.model), **chosen(self.options), **wanted)
+        names = "upscaled, trust" if self.trust else "upscaled"
+        return script(["upscale"], self.source, f"{names} = upscale(image, {given})")
+
+
+@dataclass(frozen=True)
 class Trained:
     """Result of a `TrainRequest`; `path` is None when the model could not be saved."""
 

@@ -24,6 +24,7 @@ from napari_recon.plugin._run_controls import RunControls, duration, show_proble
 from napari_recon.plugin._session import session
 from napari_recon.progress import ProgressEvent
 
+NO_PREVIEW = "Only models that are told the noise are fast enough to show what a change does."
 DENOISE_HELP = f"Denoise the layer into a new one; then {COMPARE_KEY} over the image shows before and after."
 
 
@@ -51,7 +52,7 @@ class DenoiseWidget(Panel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.noise = NoiseLine(self)
-        self.preview = Previewer(self, self._wish)
+        self.preview = Previewer(self, self._wish, self.noise)
         self.compare = BeforeAfter(self)
         rows = compact_form()
         self.column.addLayout(rows)
@@ -141,9 +142,9 @@ class DenoiseWidget(Panel):
             layer=self.layer.layer(),
             axes=self.data.axes(),
             model=self.model.reference(),
-            noise_aware=spec is not None and spec.noise_aware,
-            strength=round(self.strength.value(), 2),
-            device=self.device.device(),
+            verb="denoise",
+            options={"strength": round(self.strength.value(), 2), "device": self.device.device()},
+            refusal="" if spec is not None and spec.noise_aware else NO_PREVIEW,
         )
 
     def _run(self) -> None:

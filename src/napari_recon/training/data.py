@@ -53,9 +53,10 @@ def prepare(
     Parameters
     ----------
     images, targets : list of Image
-        Inputs and, when there are pairs, what they should become; of equal axes and shapes.
+        Inputs and, when there are pairs, what they should become; of equal axes and shapes, but for the network's scale
+        along Y and X.
     spec : ModelSpec
-        Spatial axes and joint channels of the network.
+        Spatial axes, joint channels and scale of the network.
     stabilised : bool
         Whether to make the noise equally strong everywhere; noise-aware networks keep it at one.
     guide : callable, optional
@@ -74,7 +75,11 @@ def prepare(
             f"The network takes {spec.channels} channels together; the images have {batches[0].shape[1]}.",
             f"Use channels=1, or channels={batches[0].shape[1]}.",
         )
-    pairs = _match(images, targets, spec) if targets is not None else None
+    pairs = None
+    if targets is not None:
+        pairs = _match(images, targets, spec)
+        # On the grid of the targets, so that one patch cuts both.
+        batches = [_repeat(b, spec.scale) for b in batches]
     needed = sum(4 * int(np.prod(b.shape)) for b in [*batches, *(pairs or [])])
     share = MEMORY_SHARE * free_memory(device) / needed
     if share < 1:
@@ -105,7 +110,8 @@ def prepare(
         weights=weights,
         guides=guides,
         patch_size=config.patch_size,
-        size_multiple=spec.size_multiple,
+        size_multiple=spec.size_multiple * spec.scale,
+        align=spec.scale,
         validation_fraction=config.validation_fraction,
     )
     return Prepared(sampler, normalization, _held_out(batches, sampler))
@@ -129,12 +135,19 @@ def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[A
             f"There are {len(images)} noisy images and {len(targets)} targets.", "Give one target for each image."
         )
     for image, target in zip(images, targets, strict=True):
-        if sorted(image.axes) != sorted(target.axes) or any(image.size(a) != target.size(a) for a in image.axes):
+        sizes = {a: image.size(a) * (spec.scale if a in "YX" else 1) for a in image.axes}
+        if sorted(image.axes) != sorted(target.axes) or any(n != target.size(a) for a, n in sizes.items()):
+            size = "the same size" if spec.scale == 1 else f"{spec.scale} times the size along Y and X"
             raise ReconError(
                 f"The target is {target.axes} {target.shape}, its image {image.axes} {image.shape}.",
-                "Choose a target of the same size, taken of the same field.",
+                f"Choose a target of {size}, taken of the same field.",
             )
     return [to_batch(t.array, t.axes, spec.axes) for t in targets]
+
+
+def _repeat(batch: Any, scale: int) -> Any:
+    """Make each pixel a square of `scale` pixels; dask stays lazy."""
+    return np.repeat(np.repeat(batch, scale, -2), scale, -1) if scale > 1 else batch
 
 
 def _part(batch: Any, share: float) -> Any:

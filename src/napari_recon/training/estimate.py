@@ -38,7 +38,7 @@ def estimate(
     """
     multiple = spec.size_multiple
     sides = [min(config.patch_size, *(i.size(a) for i in images)) for a in spec.axes]
-    sides = [max(n // multiple, 1) * multiple for n in sides]
+    sides = [max(n // spec.scale // multiple, 1) * multiple for n in sides]  # an upscaler works on small ones
     pixels = config.batch_size * spec.channels * math.prod(sides)
     weights = sum(p.numel() for p in network.parameters())
     data = sum(math.prod(i.shape) for i in images)

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.config import split_options
 from napari_recon.device import is_out_of_memory
@@ -20,6 +22,7 @@ from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.library import list_models
 from napari_recon.models import Family, get_family
+from napari_recon.quality.trust import typical_roughness
 from napari_recon.training.config import TrainConfig, train_config
 from napari_recon.training.loop import FitResult
 from napari_recon.training.steps import STEPS, Step
@@ -28,12 +31,22 @@ FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that
 
 
 def best_start(family: str, has_target: bool, options: dict[str, Any]) -> str | None:
-    """Name of the model that a training starts from when the user leaves it open: the universal denoiser or none."""
+    """Name of the shipped model that a training starts from when the user leaves it open, None for fresh weights."""
     chosen = {name for name, value in options.items() if value is not None}
-    own = {o.name for o in get_family(family).config.options()} - {"loss", "mask_fraction", "mask_axis", "mask_length"}
-    if family != "autoencoder" or has_target or chosen & own:
+    own = {o.name for o in get_family(family).config.options()}
+    if family == "autoencoder":
+        name, free = "universal", {"loss", "mask_fraction", "mask_axis", "mask_length"}
+    elif family == "gan":
+        # Its network is as it ships, unless one of these is chosen.
+        name, free = (
+            f"upscale-x{options.get('scale') or 2}",
+            own - {"network", "channels", "features", "blocks", "attention"},
+        )
+    else:
         return None
-    return "universal" if any(m.name == "universal" for m in list_models()) else None
+    if has_target or chosen & (own - free):
+        return None
+    return name if any(m.name == name and m.shipped for m in list_models()) else None
 
 
 def configs(
@@ -68,7 +81,9 @@ def first_step(family: str, config: Any, origin: TrainedModel | None, seed: int,
                 f"The network of {origin.name} differs from the one asked for.",
                 "Leave out the options that change the network, or start from nothing.",
             ) from error
-    return STEPS[family](config, network, has_target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # a discriminator has first weights too
+        return STEPS[family](config, network, has_target)
 
 
 @contextmanager
@@ -89,6 +104,7 @@ def enough_memory(training: TrainConfig, device: torch.device) -> Iterator[None]
 def provenance(
     images: list[Image],
     targets: list[Image] | None,
+    scale: int,
     training: TrainConfig,
     result: FitResult,
     origin: TrainedModel | None,
@@ -107,6 +123,7 @@ def provenance(
         "data": [{"name": i.name, "axes": i.axes, "shape": list(i.shape), "dtype": str(i.dtype)} for i in images],
         "data_hash": digest.hexdigest()[:16],
         "targets": targets is not None,
+        "roughness": typical_roughness(_planes(images, scale)),
         "started_from": {"name": origin.name, "hash": origin.hash} if origin else None,
         "training": dataclasses.asdict(training),
         "device": device,
@@ -120,3 +137,14 @@ def provenance(
         "validation_loss": history.validation,
         "versions": {"napari-recon": version("napari-recon"), "torch": str(torch.__version__)},
     }
+
+
+def _planes(images: list[Image], scale: int, limit: int = 16) -> Iterator[NDArray[np.float32]]:
+    """A plane of up to `limit` images, binned to the pixels that the network sees; finite ones only."""
+    for i in images[:: max(len(images) // limit, 1)]:
+        batch = to_batch(i.array, i.axes)
+        plane = np.asarray(batch[batch.shape[0] // 2, 0], np.float32)
+        height, width = (n // scale for n in plane.shape)
+        if height and width and np.isfinite(plane).all():
+            cut = plane[: height * scale, : width * scale]
+            yield cut.reshape(height, scale, width, scale).mean(axis=(1, 3))

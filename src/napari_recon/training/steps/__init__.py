@@ -2,8 +2,9 @@
 
 from napari_recon.training.steps._base import Step
 from napari_recon.training.steps.autoencoder import AutoencoderStep
+from napari_recon.training.steps.gan import GANStep
 from napari_recon.training.steps.vae import VAEStep
 
-STEPS: dict[str, type[Step]] = {"autoencoder": AutoencoderStep, "vae": VAEStep}
+STEPS: dict[str, type[Step]] = {"autoencoder": AutoencoderStep, "vae": VAEStep, "gan": GANStep}
 
 __all__ = ["STEPS", "Step"]

@@ -1,0 +1,224 @@
+"""Train the upscalers that ship with napari-recon.
+
+    python scripts/pretrain_upscaler.py --out pretraining/x2 --scale 2 --images FOLDER [FOLDER ...]
+    python scripts/pretrain_upscaler.py --out pretraining/x4 --scale 4 --start pretraining/x2/last.pt --images ...
+
+Images: as for `pretrain_denoiser.py`, procedural phantoms, scikit-image's samples and the freely licensed photographs
+of any folder given. No benchmark image is read.
+
+Low resolution is made in two ways: two thirds of the patches by MATLAB's bicubic, rounded to 8 bits, as the public test
+sets were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths.
+The noise tells the network which of the two it sees.
+
+The budget is processor time, so that other work on the machine changes nothing. It goes on from ``OUT/last.pt`` when
+that exists; the learning rate falls over the second half of the budget, which a later run can so make longer.
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pretrain_denoiser import CleanPatches, load_photographs
+from torch import Tensor, nn
+
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.degradation import area_bin, bicubic_downsample, blur, gaussian_kernels, shot_and_read_noise
+from napari_recon.models._blocks import channels_last
+from napari_recon.models.gan import GANConfig, build
+from napari_recon.models.generators import enlarge
+from napari_recon.quality.trust import typical_roughness
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+class Muon:
+    """Gradient descent with momentum whose steps are made orthogonal, for the 3x3 kernels between equal layers.
+
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), a step scaled to the size of
+    Adam's as by Liu et al., "Muon is scalable for LLM training" (2025), so that one learning rate serves both.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], momentum: float = 0.95) -> None:
+        self.parameters, self.momentum = parameters, momentum
+        self.moments = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Take a step of this size along the gradients."""
+        for p, moment in zip(self.parameters, self.moments, strict=True):
+            assert p.grad is not None
+            moment.lerp_(p.grad, 1 - self.momentum)
+            matrix = _orthogonal(p.grad.lerp(moment, self.momentum).flatten(1))
+            p.add_(matrix.view_as(p), alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """Nearest matrix of orthonormal rows, by five Newton-Schulz iterations (rows not more than columns)."""
+    x = matrix / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+def degrade(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
+    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first two thirds by bicubic, the rest by optics."""
+    first = _publics(len(fine))
+    public = (bicubic_downsample(fine[:first], scale).clamp(0, 1) * 255).round() / 255
+    n = len(fine) - first
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=rng)
+
+    micrographs = area_bin(blur(fine[first:], gaussian_kernels(uniform(0, 0.4 * scale))), scale)
+    photons = torch.exp(uniform(math.log(50), math.log(30_000)))[:, None, None, None]
+    read = torch.exp(uniform(math.log(0.3), math.log(5)))[:, None, None, None]
+    return torch.cat([public, shot_and_read_noise(micrographs, photons, read, rng)])
+
+
+def _publics(count: int) -> int:
+    return round(count * 2 / 3)
+
+
+def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur half of the images by up to 0.8 pixels: what lenses draw is seldom as sharp as its pixels."""
+    sigma = 0.8 * torch.rand(len(fine), generator=rng)
+    sharp = torch.rand(len(fine), generator=rng) < 0.5
+    return blur(fine, gaussian_kernels(torch.where(sharp, 0.0, sigma)))
+
+
+def distance(error: Tensor, by_patch: bool) -> Tensor:
+    """Charbonnier's distance; or the mean root-mean-square of the patches, which the mean PSNR follows more closely."""
+    squares = error.square()
+    if by_patch:
+        return squares.mean(dim=(1, 2, 3)).add(1e-8).sqrt().mean()
+    return squares.add(1e-6).sqrt().mean()
+
+
+@torch.no_grad()
+def validate(network: nn.Module, pairs: Pairs, scale: int) -> dict[str, float]:
+    """Mean gain over bicubic enlargement in decibels, for each way of making low resolution."""
+    gains = []
+    for low, fine in pairs:
+        errors = [(f(low) - fine).square().mean(dim=(1, 2, 3)) for f in (network, lambda x: enlarge(x, scale))]
+        gains.append(10 * torch.log10((errors[1] + 1e-8) / (errors[0] + 1e-8)))
+    table = torch.stack(gains)
+    first = _publics(table.shape[1])
+    parts = {"gain_bicubic_db": table[:, :first], "gain_optics_db": table[:, first:]}
+    return {name: round(float(part.mean()), 3) for name, part in parts.items()}
+
+
+def start_from(network: nn.Module, path: Path) -> None:
+    """Take over the trunk of another scale's network; its last layer answers for other pixels and stays fresh."""
+    averaged = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
+    network.load_state_dict({k: v for k, v in averaged.items() if "tail" not in k}, strict=False)
+
+
+def export(network: nn.Module, config: GANConfig, out: Path, step: int, minutes: float, seen: Pairs) -> None:
+    """Write the model file as it ships, in half precision; `seen` is like what it learned from."""
+    provenance = {
+        "created": datetime.date.today().isoformat(),
+        "script": "scripts/pretrain_upscaler.py",
+        "steps": step,
+        "core_minutes": round(minutes, 1),
+        "roughness": typical_roughness(image.numpy() for low, _ in seen for image in low[:, 0]),
+        "data": "procedural phantoms, scikit-image samples, freely licensed photographs (see the card)",
+        "licence": "BSD-3-Clause",
+    }
+    weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    name = f"upscale-x{config.scale}"
+    TrainedModel("gan", config, weights, None, provenance, name=name).save(out / f"{name}.safetensors", half=True)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scale", type=int, required=True)
+    parser.add_argument("--images", type=Path, nargs="*", default=[])
+    parser.add_argument("--start", type=Path, help="begin with the trunk of this state, of any scale")
+    parser.add_argument("--core-minutes", type=float, default=45.0)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--patch", type=int, default=40, help="side of a patch at low resolution")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--photographs", type=float, default=0.7, help="share of the patches that are photographs")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = GANConfig(scale=args.scale)
+    side = args.patch * args.scale
+
+    photos = load_photographs(args.images, side)
+    held_out, photos = photos[::15], [p for i, p in enumerate(photos) if i % 15]
+    print(f"{len(photos)} photographs at {sum(p.size for p in photos) / 1e6:.0f} megapixels", flush=True)
+    fixed = torch.Generator().manual_seed(1)
+    unseen = CleanPatches(held_out, seed=1, phantoms=40, share=args.photographs)
+    clean = [soften(unseen.draw(32, side), fixed) for _ in range(4)]
+    validation = [(degrade(c, args.scale, fixed), c) for c in clean]
+
+    torch.manual_seed(args.seed)
+    network = channels_last(build(config))
+    if args.start:
+        start_from(network, args.start)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    inner = [p for name, p in network.named_parameters() if "body" in name or "merge" in name]
+    outer = [p for name, p in network.named_parameters() if not ("body" in name or "merge" in name)]
+    muon, adam = Muon(inner), torch.optim.Adam(outer, betas=(0.9, 0.99))
+    step, minutes = 0, 0.0
+    last = args.out / "last.pt"
+    if last.exists():
+        saved: dict[str, Any] = torch.load(last, weights_only=True)
+        network.load_state_dict(saved["network"])
+        averaged.load_state_dict(saved["averaged"])
+        adam.load_state_dict(saved["adam"])
+        muon.moments = saved["muon"]
+        step, minutes = saved["step"], saved["minutes"]
+    rng = torch.Generator().manual_seed(args.seed + step)
+    patches = CleanPatches(photos, seed=args.seed + step, share=args.photographs)
+
+    before, began, running = minutes, time.process_time(), 0.0
+    while True:
+        minutes = before + (time.process_time() - began) / 60
+        used = min(minutes / args.core_minutes, 1.0)
+        rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
+        fine = soften(patches.draw(args.batch, side), rng)
+        loss = distance(network(degrade(fine, args.scale, rng)) - fine, by_patch=used > 0.5)
+        network.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        adam.param_groups[0]["lr"] = rate
+        adam.step()
+        muon.step(rate)
+        step += 1
+        with torch.no_grad():
+            decay = min(0.999, step / (step + 20))
+            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
+        running += float(loss.detach())
+        if step % 250 == 0 or used >= 1:
+            entry = {
+                "step": step,
+                "core_minutes": round(minutes, 2),
+                "loss": round(running / ((step - 1) % 250 + 1), 5),
+            }
+            entry |= validate(averaged, validation, args.scale)
+            running = 0.0
+            with (args.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+            print(entry, flush=True)
+            state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "adam": adam.state_dict()}
+            temporary = last.with_suffix(".tmp")
+            torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
+            temporary.replace(last)
+            export(averaged, config, args.out, step, minutes, validation)
+        if used >= 1:
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Upscale an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from typing import Any, cast
+
+from napari_recon.api.models import Model, load_model
+from napari_recon.api.trust import judge
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.errors import ReconError
+from napari_recon.image import Image, as_image
+from napari_recon.inference.pixel_type import cast as to_dtype
+from napari_recon.inference.predict import Prediction, predict
+from napari_recon.models.gan import GANConfig, at_fidelity
+from napari_recon.progress import CancelToken, ProgressCallback
+
+SHIPPED_SCALES = (2, 4)
+
+
+def upscale(
+    image: Any,
+    model: Model = "upscale-x2",
+    *,
+    axes: str | None = None,
+    fidelity: float = 1.0,
+    trust: bool = True,
+    return_trust: bool = False,
+    keep_dtype: bool = False,
+    tile_size: int | None = None,
+    tile_overlap: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    on_progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Any:
+    """Upscale an image along Y and X.
+
+    Parameters
+    ----------
+    image : Image, numpy, dask, zarr or xarray array
+        Any axes and any real pixel type; planes of a stack are done one by one, with one normalisation.
+    model : TrainedModel, str or path
+        The model itself, its name in `list_models`, or its file; it decides the scale.
+    axes : str, optional
+        Axes of an array that does not know its own, such as ``"ZYX"``.
+    fidelity : float
+        1 for the weights that are faithful, 0 for those that look sharp and invent texture, between them interpolated.
+    trust : bool
+        Measure how far the result can be trusted; False saves its time.
+    return_trust : bool
+        Return a map of trust too. Distrusted is what disagrees with the input by more than its noise after going
+        through the optics again, detail that the optics would not have passed, and texture that only the perceptual
+        weights show.
+    keep_dtype : bool
+        Round to the pixel type of the image; values beyond its range are clipped and counted.
+    tile_size, tile_overlap : int, optional
+        Chosen from the free memory and the network when left out.
+    device, precision : str
+        ``"auto"`` chooses the fastest.
+    on_progress, cancel
+        Receives events; stops the run.
+
+    Returns
+    -------
+    Image or numpy.ndarray
+        An `Image` for an `Image`, else an array; float32 unless `keep_dtype`. The scale of an `Image` is divided and
+        its position moved, so that it covers the same part of the world; ``metadata["napari_recon"]`` says how it was
+        made, how far it can be trusted and whether its intensities may be measured.
+    Image or numpy.ndarray
+        With `return_trust`, also the trust of each pixel: 0 (made up) to 1 (shown by the input).
+
+    Raises
+    ------
+    ReconError
+        When model and image do not fit together, or the model has no perceptual weights for a fidelity below 1.
+    Cancelled
+        When stopped.
+    """
+    source, loaded = as_image(image, axes), load_model(model)
+    config = _checked(loaded, fidelity)
+
+    def run(at: float) -> Prediction:
+        return predict(
+            _at(loaded, at),
+            source,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            device=device,
+            precision=precision,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+
+    done = run(fidelity)
+    found = None
+    if trust or return_trust:
+        found = judge(source, done.array, run(1.0).array if fidelity < 1 else None, loaded, fidelity)
+    notes = done.notes + ([found.warning] if found is not None and found.warning else [])
+    pixels: Any = done.array
+    if keep_dtype:
+        pixels, note = to_dtype(pixels, source.dtype)
+        notes += [note] if note else []
+    record = {
+        "verb": "upscale",
+        "model": loaded.name,
+        "model_hash": loaded.hash,
+        "scale": config.scale,
+        "fidelity": fidelity,
+        "keep_dtype": keep_dtype,
+        "tile_size": done.tile_size,
+        "device": done.device,
+        "precision": done.precision,
+        "trust": found.summary() if found is not None else None,
+        "notes": notes,
+        "version": version("napari-recon"),
+    }
+    result = _enlarged(source, pixels, config.scale, f"{source.name} [x{config.scale}]", record)
+    results = [result]
+    if return_trust and found is not None:
+        results.append(_enlarged(source, found.pixels, config.scale, f"{source.name} [trust]", record))
+    if not isinstance(image, Image):
+        results = [r.array for r in results]
+    return tuple(results) if return_trust else results[0]
+
+
+def shipped_upscaler(scale: int) -> TrainedModel:
+    """Load the model that ships with napari-recon for a scale; raises `ReconError` when there is none."""
+    if scale not in SHIPPED_SCALES:
+        raise ReconError(
+            f"No model for scale {scale} ships with napari-recon.",
+            "Use 2 or 4, or train one: napari-recon train gan IMAGES --scale 3 --out MODEL.",
+        )
+    return load_model(f"upscale-x{scale}")
+
+
+def _checked(model: TrainedModel, fidelity: float) -> GANConfig:
+    if model.spec.task != "upscale":
+        raise ReconError(f"{model.name} is made to {model.spec.task}, not to upscale.", "Choose another model.")
+    config = cast(GANConfig, model.config)
+    if not 0 <= fidelity <= 1:
+        raise ReconError(f"The fidelity cannot be {fidelity}.", "It goes from 0 (sharp) to 1 (faithful).")
+    if fidelity < 1 and not config.perceptual:
+        raise ReconError(
+            f"{model.name or 'This model'} has no perceptual weights, only faithful ones.",
+            "Use fidelity=1, or a model trained with perceptual=True.",
+        )
+    return config
+
+
+def _at(model: TrainedModel, fidelity: float) -> TrainedModel:
+    config = cast(GANConfig, model.config)
+    if not config.perceptual:
+        return model
+    single, weights = at_fidelity(config, model.weights, fidelity)
+    return dataclasses.replace(model, config=single, weights=weights, _network=None)
+
+
+def _enlarged(source: Image, pixels: Any, scale: int, name: str, record: dict[str, Any]) -> Image:
+    """An image of `scale` times the pixels over the same part of the world.
+
+    Positions are those of pixel centres: the first small pixel lies half a large one less half a small one further out.
+    """
+    sizes = tuple(s / scale if axis in "YX" else s for s, axis in zip(source.scale, source.axes, strict=True))
+    places = zip(source.translate, source.scale, sizes, strict=True)
+    return source.with_array(
+        pixels,
+        name=name,
+        scale=sizes,
+        translate=tuple(t - (old - new) / 2 for t, old, new in places),
+        metadata={**source.metadata, "napari_recon": record},
+    )

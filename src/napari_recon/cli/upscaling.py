@@ -1,0 +1,68 @@
+"""The command that upscales."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_recon.cli._common import Axes, Device, Progress, check_output, print_json
+from napari_recon.errors import ReconError
+
+
+def upscale(
+    input: Path,
+    output: Path,
+    /,
+    *,
+    scale: int | None = None,
+    model: str | None = None,
+    fidelity: float = 1.0,
+    trust: Path | None = None,
+    axes: Axes = None,
+    keep_dtype: Annotated[bool, Parameter(negative=())] = False,
+    tile_size: int | None = None,
+    device: Device = "auto",
+) -> None:
+    """Upscale an image file.
+
+    Parameters
+    ----------
+    input, output
+        Image files (TIFF, OME-TIFF, PNG, JPEG).
+    scale
+        Which of the shipped models: 2 (when left out) or 4. A model that is given has its own scale.
+    model
+        A model file, or a name that `napari-recon models` lists.
+    fidelity
+        1: faithful weights. 0: those that look sharp and invent texture. Between them: interpolated.
+    trust
+        File for the map of how far each pixel can be trusted.
+    keep_dtype
+        Round to the pixel type of the input.
+    tile_size
+        Side of a tile in pixels; chosen from the free memory when left out.
+    """
+    from napari_recon import api
+
+    check_output(output, input, keep_dtype)
+    if trust is not None:
+        check_output(trust, input, keep_dtype=False)
+    loaded = api.load_model(model) if model is not None else api.shipped_upscaler(2 if scale is None else scale)
+    if scale is not None and loaded.spec.scale != scale:
+        raise ReconError(f"{loaded.name} upscales by {loaded.spec.scale}, not by {scale}.", "Leave one of them out.")
+    image = api.read_image(input, axes=axes)
+    with Progress() as progress:
+        result, trusted = api.upscale(
+            image,
+            loaded,
+            fidelity=fidelity,
+            return_trust=True,
+            keep_dtype=keep_dtype,
+            tile_size=tile_size,
+            device=device,
+            on_progress=progress,
+        )
+    api.write_image(output, result)
+    if trust is not None:
+        api.write_image(trust, trusted)
+    print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})
