@@ -140,7 +140,7 @@ def train(
         stopped=result.stopped,
     )
     if spec.task == "sample":
-        model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), CancelToken())
+        model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), on_progress)
     return model
 
 

@@ -20,7 +20,7 @@ from napari_recon.data.noise_estimate import CORRELATED
 from napari_recon.image import Image
 from napari_recon.inference.guide import make_guide
 from napari_recon.inference.sampling import SampleRunner
-from napari_recon.progress import CancelToken, Reporter
+from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,9 @@ class Pairs(NamedTuple):
     taken: FloatArray
 
 
-def calibrate(model: TrainedModel, regions: Sequence[Any], device: str, cancel: CancelToken) -> dict[str, Any] | None:
+def calibrate(
+    model: TrainedModel, regions: Sequence[Any], device: str, on_progress: ProgressCallback | None = None
+) -> dict[str, Any] | None:
     """Compare predicted with real errors.
 
     Parameters
@@ -61,6 +63,8 @@ def calibrate(model: TrainedModel, regions: Sequence[Any], device: str, cancel: 
         Held-out pixels as they were recorded, (N, C, [Z], Y, X).
     device : str
         See `napari_recon.device`.
+    on_progress : callable, optional
+        Receives events.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def calibrate(model: TrainedModel, regions: Sequence[Any], device: str, cancel: 
             break
         part = _limit(region, left)
         left -= part.size
-        found += _compare(model, Image(part, "SC" + model.spec.axes), device, cancel)
+        found += _compare(model, Image(part, "SC" + model.spec.axes), device, on_progress)
     pairs = Pairs(*(np.concatenate(x) for x in zip(*found, strict=True))) if found else None
     if pairs is None or pairs.real.size < LEAST_PIXELS * len(NEIGHBOURS):
         return None
@@ -120,18 +124,18 @@ def _limit(region: Any, pixels: int) -> NDArray[np.float32]:
     return np.asarray(part, dtype=np.float32)
 
 
-def _compare(model: TrainedModel, image: Image, device: str, cancel: CancelToken) -> list[Pairs]:
+def _compare(model: TrainedModel, image: Image, device: str, on_progress: ProgressCallback | None) -> list[Pairs]:
     """Compare the neighbours of a region (N, C, [Z], Y, X) in each direction."""
     assert model.normalization is not None
     noisy = np.asarray(image.array, np.float64)
-    mean, *drawn = _estimate(model, image, ("mean", "samples"), device, cancel)
+    mean, *drawn = _estimate(model, image, ("mean", "samples"), device, on_progress)
     sigma = np.empty_like(noisy)
     for c, known in enumerate(model.normalization.noise):
         variance = known.gain * mean[:, c] + known.intercept
         sigma[:, c] = np.sqrt(np.maximum(variance, max(known.read_noise**2, 1e-12)))
     probe = np.random.default_rng(0).choice([-1.0, 1.0], noisy.shape)
     moved = image.with_array((noisy + PROBE * sigma * probe).astype(np.float32))
-    (mean_moved,) = _estimate(model, moved, ("mean",), device, cancel)
+    (mean_moved,) = _estimate(model, moved, ("mean",), device, on_progress)
     slope = (mean_moved - mean) / (PROBE * sigma)
     residual = (noisy - mean) / sigma
     spread = (np.stack(drawn) - np.mean(drawn, axis=0)) / sigma * np.sqrt(SAMPLES / (SAMPLES - 1))
@@ -148,7 +152,7 @@ def _compare(model: TrainedModel, image: Image, device: str, cancel: CancelToken
 
 
 def _estimate(
-    model: TrainedModel, image: Image, wanted: Sequence[str], device: str, cancel: CancelToken
+    model: TrainedModel, image: Image, wanted: Sequence[str], device: str, on_progress: ProgressCallback | None
 ) -> list[FloatArray]:
     assert model.normalization is not None
     guide = make_guide(image, noise=model.normalization.noise, device=device) if model.spec.guided else None
@@ -165,7 +169,7 @@ def _estimate(
         device=device,
         precision="float32",
     )
-    return [a.astype(np.float64) for a in runner.run(Reporter(None, "calibrate"), cancel)]
+    return [a.astype(np.float64) for a in runner.run(Reporter(on_progress, "calibrate"), CancelToken())]
 
 
 def _shifted(values: FloatArray, shift: tuple[int, int]) -> tuple[FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -127,6 +127,7 @@ class TileRunner:
     """One run over one image, with `companions` of its shape such as the guide of a guided network."""
 
     outputs = 1  # images that come of one
+    pieces = 1  # parts of a tile's work of which each is reported
 
     def __init__(
         self,
@@ -156,6 +157,7 @@ class TileRunner:
         reach = spec.receptive_field + (2 * (MEAN_KEPT_OVER // 2) if self.keeps_mean else 0)
         self.halo = reach if tile_overlap is None else tile_overlap
         self.wanted_tile = tile_size
+        self._tick: Callable[[int], None] = lambda pieces: None
         self.tile = self._choose_tile()
 
     def _check(self, noise: Sequence[NoiseEstimate] | None) -> Normalization:
@@ -203,12 +205,19 @@ class TileRunner:
             count = min(self._planes_at_once(), samples - first)
             unit = slice(first, first + count), slice(group * step, group * step + step)
             tiles = plan_tiles(self.padded, self.tile, self.halo, self.spec.size_multiple)
-            reporter.total = planes * len(tiles)
+            reporter.total = planes * len(tiles) * self.pieces
             try:
-                for number, tile in enumerate(tiles, start=1):
-                    cancel.raise_if_cancelled()
+                for number, tile in enumerate(tiles):
+                    before = (done * len(tiles) + number * count) * self.pieces
+
+                    def tick(pieces: int, before: int = before, count: int = count) -> None:
+                        cancel.raise_if_cancelled()
+                        reporter.update(before + pieces * count)
+
+                    self._tick = tick
+                    tick(0)
                     self._do_tile(unit, tile, result)
-                    reporter.update(done * len(tiles) + number * count)
+                    reporter.update(before + self.pieces * count)
                 done += count
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

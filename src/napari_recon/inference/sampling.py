@@ -16,7 +16,6 @@ from napari_recon.image import Image
 from napari_recon.inference.latent_noise import latent_noise
 from napari_recon.inference.predict import Seen, TileRunner
 from napari_recon.models._latent import Draw, drawing
-from napari_recon.progress import CancelToken, Reporter
 
 OUTPUTS = ("samples", "mean", "median", "std", "variation")
 TOGETHER = 2**18  # image pixels that go down through the network at once
@@ -61,11 +60,7 @@ class SampleRunner(TileRunner):
         self.count, self.seed, self.wanted = count, seed, list(wanted)
         self.mean_of_samples, self.spread = mean_of_samples, spread
         self.outputs = sum(count if name == "samples" else 1 for name in wanted)
-
-    def run(self, reporter: Reporter, cancel: CancelToken) -> list[NDArray[np.float32]]:
-        """See `TileRunner.run`; a tile takes long here, so the token is asked within it too."""
-        self._cancel = cancel
-        return super().run(reporter, cancel)
+        self.pieces = count
 
     def _restore(self, seen: Seen) -> NDArray[np.float32]:
         """Make the wanted outputs, (outputs, *seen.raw.shape), in the units of the image."""
@@ -123,7 +118,7 @@ class SampleRunner(TileRunner):
             features = network.encode(self._tensor(seen.normal), guide)
             together = max(TOGETHER // int(np.prod((len(seen.normal), *seen.normal.shape[2:]))), 1)
             for first in range(0, self.count, together):
-                self._cancel.raise_if_cancelled()
+                self._tick(first)
                 samples = range(first, min(first + together, self.count))
                 repeated = [f.repeat(len(samples), *(1,) * (f.dim() - 1)) for f in features]
                 image = network.decode(repeated, drawing(self._draw(seen, samples))).image

@@ -156,7 +156,7 @@ class SampleWidget(Panel):
 
 
 def _progress_line(event: ProgressEvent) -> str:
-    what = {"sample": "tile", "explore": "tile", "generate": "image"}.get(event.phase, "guide: tile")
+    what = {"sample": "sample", "explore": "tile", "generate": "image"}.get(event.phase, "guide: tile")
     parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")

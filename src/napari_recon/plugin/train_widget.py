@@ -229,7 +229,8 @@ class TrainWidget(Panel):
 def progress_line(event: ProgressEvent) -> str:
     """Write ``step 1,240 / 3,000 · 1:12 left · best at 1,100``."""
     total = f" / {event.total:,}" if event.total else ""
-    parts = [f"step {event.done:,}{total}"]
+    what = {"train": "step", "calibrate": "calibrating: sample"}.get(event.phase, "guide: tile")
+    parts = [f"{what} {event.done:,}{total}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")
     if "best_step" in event.values:
