@@ -97,6 +97,10 @@ def test_options_for_correlated_noise_arrive_in_train(viewer, open_panel, qtbot)
     request = train.request()
     assert request.sources[0].name == "resampled"
     assert request.options["mask_axis"] == "both"
+    train.form.choose("vae", layer)
+    qtbot.mouseClick(panel.noise.details.use, Qt.MouseButton.LeftButton)
+    assert train.request().options["unconditional"] == 1
+    assert "mask_axis" not in train.request().options
 
 
 def test_closing_the_panel_closes_the_details(viewer, cells, open_panel, qtbot):

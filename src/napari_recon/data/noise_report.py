@@ -24,8 +24,8 @@ class NoiseReport:
         What they say, a sentence each.
     advice : str
         What to do.
-    options : dict
-        Training options that follow from it.
+    options, vae_options : dict
+        Training options that follow from it, of the autoencoder and of the VAE family.
     """
 
     channel: int
@@ -33,6 +33,7 @@ class NoiseReport:
     findings: tuple[str, ...]
     advice: str
     options: dict[str, Any]
+    vae_options: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return as JSON types."""
@@ -43,6 +44,7 @@ class NoiseReport:
             "findings": list(self.findings),
             "advice": self.advice,
             "options": self.options,
+            "vae_options": self.vae_options,
         }
 
     def line(self) -> str:
@@ -76,7 +78,8 @@ def diagnose(estimate: NoiseEstimate, channel: int = 0) -> NoiseReport:
         findings.append(f"{estimate.clipped:.1%} of the pixels are cut off at the darkest value: raise the offset.")
     if estimate.confidence < UNSURE:
         findings.append("Few regions are flat, so these numbers are uncertain: compare the strengths 0.7 and 1.3.")
-    return NoiseReport(channel, estimate, tuple(findings), _advice(estimate), options)
+    vae_options = {"likelihood": _likelihood(estimate), "unconditional": int(estimate.mask_axis != "none")}
+    return NoiseReport(channel, estimate, tuple(findings), _advice(estimate), options, vae_options)
 
 
 def _advice(e: NoiseEstimate) -> str:

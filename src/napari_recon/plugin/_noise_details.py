@@ -52,7 +52,8 @@ class NoiseDetails(QDialog):
         self.resize(WIDTH, self.heightForWidth(WIDTH))
 
     def _use(self) -> None:
-        self.wanted.emit(self._reports[self.tabs.currentIndex()].options)
+        report = self._reports[self.tabs.currentIndex()]
+        self.wanted.emit({**report.options, **report.vae_options})
 
 
 def _page(report: NoiseReport, low: float, high: float, theme: Any) -> QWidget:
