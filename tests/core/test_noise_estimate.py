@@ -177,3 +177,13 @@ def test_the_estimate_is_the_same_each_time_and_survives_json():
     found = estimate_noise([image[None]])
     assert found == estimate_noise([image[None]])
     assert NoiseEstimate.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize(("gain", "intercept"), [(2.0, 9.0), (3.0, -30.0), (0.0, 25.0)])
+def test_simulated_noise_has_the_variance_and_the_mean_that_were_asked_for(gain, intercept):
+    known = NoiseEstimate(gain, intercept)
+    rng = np.random.default_rng(0)
+    for level in (15.0, 200.0):
+        drawn = known.simulate(np.full((300, 300), level), rng)
+        assert drawn.mean() == pytest.approx(level, rel=0.01)
+        assert drawn.var() == pytest.approx(known.variance(level), rel=0.03)

@@ -6,6 +6,7 @@ a view to smooth specimen and once to sharp edges; the quieter finding counts, a
 movie the difference of two frames holds no specimen where nothing moves, and is one more such finding.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
@@ -67,6 +68,16 @@ class NoiseEstimate:
     def variance(self, value: float) -> float:
         """Return the variance of the noise at a pixel value."""
         return self.gain * value + self.intercept
+
+    def simulate(self, clean: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Add noise of this gain and intercept to clean pixel values; white, whatever the correlation is."""
+        white = rng.standard_normal(clean.shape)
+        if self.gain <= 0:
+            return np.asarray(clean + math.sqrt(max(self.intercept, 0.0)) * white, np.float32)
+        # Only read_noise**2 - gain * offset can be seen in one image: the share that is negative must be an offset.
+        offset = max(-self.intercept, 0.0) / self.gain
+        photons = rng.poisson(np.maximum(clean - offset, 0) / self.gain)
+        return np.asarray(self.gain * photons + offset + math.sqrt(max(self.intercept, 0.0)) * white, np.float32)
 
     @property
     def mask_axis(self) -> str:

@@ -40,7 +40,7 @@ def generate_pixels(
     place = choose_device(device)
     network: Any = model.network(place)
     padded = padded_shape(sides, spec.size_multiple)
-    rng = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     try:
         made: Any = np.empty((count, spec.channels, *sides), np.float32)
     except MemoryError as error:
@@ -52,14 +52,14 @@ def generate_pixels(
             draw = place_draw(seed, [number], [0], [s.start for s in tile.read], read[0], place, temperature)
             coarsest = torch.Size([1, *(n // 2**network.halvings for n in read)])
             clean = network.decode(None, drawing(draw), coarsest).image.float()
-            if noise:
-                clean = network.likelihood.sample(clean, rng)
             pixels: Any = clean.cpu().numpy()[0]
             kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, sides, strict=True))
             own = (slice(c.start, c.start + k.stop - k.start) for c, k in zip(tile.crop, kept, strict=True))
             pixels = pixels[(slice(None), *own)]
             first = channel if spec.channels == 1 else 0
             values = [normalization.inverse(p, first + c) for c, p in enumerate(pixels)]
+            if noise and normalization.noise:
+                values = [normalization.noise[first + c].simulate(v, rng) for c, v in enumerate(values)]
             made[(number, slice(None), *kept)] = np.stack(values)
         reporter.update(number + 1)
     images: NDArray[np.float32] = made[:, 0] if spec.channels == 1 else made

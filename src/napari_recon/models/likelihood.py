@@ -56,10 +56,6 @@ class GaussianNoise(nn.Module):
         variance = self.variance(clean)
         return 0.5 * ((noisy - clean).square() / variance + variance.log()) + HALF_LOG_2PI
 
-    def sample(self, clean: Tensor, rng: torch.Generator) -> Tensor:
-        """Add noise to clean values, drawn with a CPU generator."""
-        return clean + self.variance(clean).sqrt() * torch.randn(clean.shape, generator=rng).to(clean.device)
-
 
 class MixtureNoise(nn.Module):
     """A few normal distributions around the clean value, each with weight, shift and width linear in it.
@@ -95,14 +91,6 @@ class MixtureNoise(nn.Module):
         log_weight, shift, log_width = self._components(clean)
         z = (noisy - clean - shift) / log_width.exp()
         return HALF_LOG_2PI - torch.logsumexp(log_weight - log_width - 0.5 * z.square(), dim=0)
-
-    def sample(self, clean: Tensor, rng: torch.Generator) -> Tensor:
-        """Add noise to clean values, drawn with a CPU generator."""
-        log_weight, shift, log_width = self._components(clean)
-        chance = torch.rand(clean.shape, generator=rng).to(clean.device)
-        chosen = (log_weight.exp().cumsum(0) < chance).sum(0).clamp_max(COMPONENTS - 1)[None]
-        normal = torch.randn(clean.shape, generator=rng).to(clean.device)
-        return clean + shift.gather(0, chosen)[0] + log_width.gather(0, chosen)[0].exp() * normal
 
     def fit(self, noisy: Tensor, clean: Tensor, steps: int = 300) -> None:
         """Fit to pixels of a noisy image and their estimated clean values, any shape."""
