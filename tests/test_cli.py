@@ -227,7 +227,7 @@ def test_mistakes_are_told_in_one_line_and_change_nothing(folder, refusal, line)
     [
         "train autoencoder noisy.tif",
         "train autoencoder --out m",
-        "train gan noisy.tif --out m",
+        "train transformer noisy.tif --out m",
         "train autoencoder noisy.tif --out m --steps many",
         "train autoencoder noisy.tif --out m --nonsense 3",
         "denoise noisy.tif",

@@ -15,6 +15,7 @@ from napari_recon.api.models import Model, load_model
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization
+from napari_recon.data.patches import PatchSampler
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
@@ -94,8 +95,7 @@ def train(
     config, training = configs(members, origin, preset, options)
     step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
-    path = Path(checkpoint) if checkpoint is not None else None
-    state = _interrupted(path) if resume else None
+    path, state = _checkpoint(checkpoint, resume)
     fabric = launch(training, choose_device(device), state["precision"] if state else None)
     with enough_memory(training, fabric.device):
         sampler, normalization, held_out = prepare(
@@ -109,13 +109,9 @@ def train(
         )
         step.use(normalization, sampler)
         sampler.rotations = sampler.rotations and step.rotations
-        missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
-        if missing and on_progress is not None and fabric.is_global_zero:
-            on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
-        picture = None
-        if preview is not None:
-            region = _coarse(as_image(preview, axes), spec.scale)
-            picture = _previewer(family, config, normalization, region, str(fabric.device))
+        missing = _count_missing(sampler, on_progress if fabric.is_global_zero else None)
+        region = _coarse(as_image(preview, axes), spec.scale) if preview is not None else None
+        picture = _previewer(family, config, normalization, region, str(fabric.device)) if region else None
         result = fit(
             step,
             sampler,
@@ -175,10 +171,14 @@ def _origin(start_from: Model | None, family: str, has_target: bool, options: di
     return load_model(start_from) if start_from is not None else None
 
 
-def _interrupted(path: Path | None) -> dict[str, Any]:
+def _checkpoint(checkpoint: str | Path | None, resume: bool) -> tuple[Path | None, dict[str, Any] | None]:
+    """Where to save the state of the run, and the state to go on from."""
+    path = Path(checkpoint) if checkpoint is not None else None
+    if not resume:
+        return path, None
     if path is None:
         raise ReconError("There is no checkpoint to resume from.", "Give checkpoint= as in the run that was stopped.")
-    return load_state(path)
+    return path, load_state(path)
 
 
 def _as_images(image: Any, axes: str | None) -> list[Image]:
@@ -187,6 +187,14 @@ def _as_images(image: Any, axes: str | None) -> list[Image]:
     if not images:
         raise ReconError("There is no image to train on.", "Give at least one.")
     return images
+
+
+def _count_missing(sampler: PatchSampler, on_progress: ProgressCallback | None) -> int:
+    """Count the pixels that are left out, and tell the user."""
+    missing = sum(int((w == 0).sum()) for w in sampler.weights or [])
+    if missing and on_progress is not None:
+        on_progress(ProgressEvent("train", 0, message=f"{missing:,} pixels that are not finite are left out"))
+    return missing
 
 
 def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel: CancelToken | None) -> Guide:

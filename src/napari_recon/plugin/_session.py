@@ -3,7 +3,6 @@
 It belongs to the Qt application, not to a module, so that it ends with it.
 """
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +118,5 @@ def _find_devices(on_progress: ProgressCallback, cancel: CancelToken) -> list["D
     import napari_recon.api  # noqa: F401 (what every job needs; seconds the first time)
     from napari_recon.device import describe_devices
 
-    if threading.main_thread().is_alive() and not cancel.cancelled:
-        import pyqtgraph  # noqa: F401 (the loss plot's; a noticeable halt if imported when training starts)
+    # Not pyqtgraph, whose import makes classes of Qt: off the main thread that can end the program.
     return describe_devices()
