@@ -110,7 +110,7 @@ def phantoms(folder: Path | None, options: Row) -> Iterator[Row]:
     """Simulated images: the factor that 90 % intervals need, over what the calibration finds without GRAIN."""
     rng = np.random.default_rng(3)
     for number, photons in enumerate((20, 60, 200)):
-        clean = random_phantom((256, 256), rng) * photons
+        clean = random_phantom((512, 512), rng) * photons
         noisy = (rng.poisson(clean) + rng.normal(0, 1, clean.shape)).astype(np.float32)
         model, _ = trained(f"phantom_{number}", noisy, folder, **options)
         made = api.sample(noisy, model, 50)
