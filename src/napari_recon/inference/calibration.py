@@ -31,9 +31,9 @@ PROBE = 0.1  # step of the derivative, in standard deviations of the noise
 BINS = 8
 INTERVAL = 1.645  # half-width of the 90 % interval of a normal distribution, in standard deviations
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
-# Errors have finer grain and heavier tails than what neighbours have in common shows: by so much more the intervals of
-# phantoms, whose truth is known, have to be wider to hold what they should (benchmarks/quality_vae.py).
-GRAIN = 1.3
+# Errors have finer grain and heavier tails than what neighbours have in common shows: so much wider, at most, the 90 %
+# intervals of phantoms had to be, whose truth is known (benchmarks/quality_vae.py phantoms).
+GRAIN = 1.2
 
 
 class Pairs(NamedTuple):
