@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from napari_recon.errors import ReconError
 
 AXES = "TZCYXS"
@@ -140,6 +142,11 @@ def time_step(axes: str, shape: Sequence[int], spatial: str = "YX") -> int:
     if "T" not in samples:
         return 0
     return math.prod(shape[axes.index(a)] for a in samples[samples.index("T") + 1 :])
+
+
+def repeat_pixels(batch: Any, scale: int) -> Any:
+    """Make each pixel of (..., Y, X) a square of `scale` pixels; dask stays lazy."""
+    return np.repeat(np.repeat(batch, scale, -2), scale, -1) if scale > 1 else batch
 
 
 def from_batch(batch: Any, axes: str, shape: Sequence[int], spatial: str = "YX") -> Any:

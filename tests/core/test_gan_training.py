@@ -157,6 +157,17 @@ def test_every_distance_trains(sharp, loss):
     assert losses[-1] < losses[0]
 
 
+def test_a_model_keeps_its_measured_psf_when_the_file_is_gone(sharp, tmp_path):
+    bead = tmp_path / "bead.tif"
+    y, x = np.mgrid[-3:4, -3:4]
+    write_image(bead, (1000 * np.exp(-(x**2 + y**2) / 3)).astype(np.uint16))
+    model = api.train("gan", sharp, psf_file=str(bead), steps=2, start_from=None, **SMALL)
+    before = api.upscale(sharp, model, return_trust=True)[1]
+    bead.unlink()
+    again = api.load_model(model.save(tmp_path / "model"))
+    np.testing.assert_allclose(api.upscale(sharp, again, return_trust=True)[1], before, atol=1e-4)
+
+
 def test_a_measured_psf_is_read(sharp, tmp_path):
     y, x = np.mgrid[:9, :9]
     bead = (200 * np.exp(-((y - 4) ** 2 + (x - 4) ** 2) / 4)).astype(np.uint8)

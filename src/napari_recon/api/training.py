@@ -131,7 +131,7 @@ def train(
         config=config,
         weights=result.weights,
         normalization=normalization,
-        provenance=origins | {"missing_pixels": missing},
+        provenance=origins | step.record | {"missing_pixels": missing},
         name=f"{images[0].name or 'image'} {family}",
         stopped=result.stopped,
     )

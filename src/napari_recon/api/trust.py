@@ -76,7 +76,7 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
     fidelity : float
         That of `result`; intensities below 1 are not measured.
     """
-    optics = optics_of(cast(GANConfig, model.config))
+    optics = optics_of(cast(GANConfig, model.config), model.provenance.get("psf"))
     low, high = (to_batch(a, source.axes) for a in (source.array, result))
     sure = None if faithful is None else to_batch(faithful, source.axes)
     pixels = np.empty(high.shape, np.float32)

@@ -78,6 +78,8 @@ def calibrate(
     noise = model.normalization.noise
     if not noise or any(max(n.correlation) > CORRELATED for n in noise):
         return None
+    if sum(int(np.prod(r.shape)) for r in regions) < LEAST_PIXELS:
+        return None
     found: list[Pairs] = []
     left = PIXELS
     for region in regions:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
-from napari_recon.axes import from_batch, time_step, to_batch
+from napari_recon.axes import from_batch, repeat_pixels, time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
@@ -271,7 +271,7 @@ class TileRunner:
         )
         starts = [scale * s for s in seen.start]
         own = (*EVERY, *(slice(k.start - s, k.stop - s) for k, s in zip(kept, starts, strict=True)))
-        raw, missing = (_repeat(a, scale)[own] for a in (seen.raw, seen.missing))
+        raw, missing = (repeat_pixels(a, scale)[own] for a in (seen.raw, seen.missing))
         for output, value in zip(result, values, strict=True):
             output[(*unit, *kept)] = np.where(missing, raw, value[own])
 
@@ -355,14 +355,6 @@ class TileRunner:
     def _tensor(self, normal: NDArray[np.float32]) -> Tensor:
         layout = torch.channels_last if normal.ndim == 4 else torch.channels_last_3d
         return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
-
-
-def _repeat(pixels: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Make each pixel of (N, C, [Z], Y, X) a block of `scale` pixels along every spatial axis."""
-    if scale > 1:
-        for axis in range(2, pixels.ndim):
-            pixels = pixels.repeat(scale, axis)
-    return pixels
 
 
 def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:

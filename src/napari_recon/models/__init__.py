@@ -33,6 +33,10 @@ class Family:
         What training one of them is for, in a sentence.
     training : mapping
         Options of `TrainConfig` whose defaults do not suit it, with those that do.
+    start : str
+        Name of the shipped model that a training starts from, with its options in braces; empty for none.
+    settled : frozenset of str
+        Options of the config that this model settles: who chooses one of them starts from nothing.
     """
 
     config: type[Config]
@@ -41,6 +45,8 @@ class Family:
     verb: str
     summary: str
     training: Mapping[str, float] = field(default_factory=dict)
+    start: str = ""
+    settled: frozenset[str] = frozenset()
 
 
 MODELS: dict[str, Family] = {
@@ -50,6 +56,8 @@ MODELS: dict[str, Family] = {
         autoencoder.build,
         "denoise",
         "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
+        start="universal",
+        settled=autoencoder.SETTLED,
     ),
     "vae": Family(
         vae.VAEConfig,
@@ -65,6 +73,8 @@ MODELS: dict[str, Family] = {
         gan.build,
         "upscale",
         "Train a generator to upscale, on high-resolution images alone; adversarially on request.",
+        start="upscale-x{scale}",
+        settled=gan.SETTLED,
     ),
 }
 

@@ -78,6 +78,10 @@ class AutoencoderConfig(Config):
             raise ReconError(f"The coded patch cannot be {self.image_size} wide.", "Use a multiple of 4.")
 
 
+SETTLED = frozenset(o.name for o in AutoencoderConfig.options()) - {"loss", "mask_fraction", "mask_axis", "mask_length"}
+"""Options that the universal denoiser settles: its network, and that it learns from the noise."""
+
+
 def spec(config: AutoencoderConfig) -> ModelSpec:
     """Describe the network that `config` means."""
     if config.network == "unet":

@@ -97,6 +97,9 @@ class GANConfig(Config):
             )
 
 
+SETTLED = frozenset({"network", "channels", "features", "blocks", "attention"})
+"""Options that the shipped upscalers settle: their network."""
+
 REACH = {"compact": 1, "residual": 2, "rrdb": 6}  # pixels that a block sees beyond its own; a gate adds 3
 
 

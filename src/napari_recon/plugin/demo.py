@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject, QTimer
 
 MINUTES = 1.0
 DELAY = 1500  # milliseconds; lets the window appear before it gets busy
@@ -30,17 +30,19 @@ def run_demo(minutes: float = MINUTES, sample: str = "nucleus") -> None:
     napari.run()
 
 
-class Demo:
-    """The steps of the demonstration, each begun when the one before it has ended."""
+class Demo(QObject):
+    """The steps of the demonstration, each begun when the one before it has ended; lives as long as its Train panel."""
 
     def __init__(self, viewer: Any, minutes: float) -> None:
+        super().__init__()
         self.viewer = viewer
         self.noisy = viewer.layers.selection.active
         _, self.train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
+        self.setParent(self.train)  # neither a timer nor a signal keeps whom it calls
         self.train.form.budget.setCurrentText("minutes")
         self.train.form.amount.setValue(minutes)
         self.train.form.sources.layers.check([self.noisy])
-        QTimer.singleShot(DELAY, self.train, self._begin)
+        QTimer.singleShot(DELAY, self._begin)
 
     def _begin(self) -> None:
         self.train.controls.job_ended.connect(self._denoise)

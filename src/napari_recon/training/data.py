@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_recon.axes import time_step, to_batch
+from napari_recon.axes import repeat_pixels, time_step, to_batch
 from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.data.patches import PatchSampler
@@ -79,7 +79,7 @@ def prepare(
     if targets is not None:
         pairs = _match(images, targets, spec)
         # On the grid of the targets, so that one patch cuts both.
-        batches = [_repeat(b, spec.scale) for b in batches]
+        batches = [repeat_pixels(b, spec.scale) for b in batches]
     needed = sum(4 * int(np.prod(b.shape)) for b in [*batches, *(pairs or [])])
     share = MEMORY_SHARE * free_memory(device) / needed
     if share < 1:
@@ -143,11 +143,6 @@ def _match(images: list[Image], targets: list[Image], spec: ModelSpec) -> list[A
                 f"Choose a target of {size}, taken of the same field.",
             )
     return [to_batch(t.array, t.axes, spec.axes) for t in targets]
-
-
-def _repeat(batch: Any, scale: int) -> Any:
-    """Make each pixel a square of `scale` pixels; dask stays lazy."""
-    return np.repeat(np.repeat(batch, scale, -2), scale, -1) if scale > 1 else batch
 
 
 def _part(batch: Any, share: float) -> Any:

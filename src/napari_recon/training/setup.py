@@ -32,20 +32,11 @@ FINE_TUNING_RATE = 1e-4  # learning rate, where none is given, of a network that
 
 def best_start(family: str, has_target: bool, options: dict[str, Any]) -> str | None:
     """Name of the shipped model that a training starts from when the user leaves it open, None for fresh weights."""
-    chosen = {name for name, value in options.items() if value is not None}
-    own = {o.name for o in get_family(family).config.options()}
-    if family == "autoencoder":
-        name, free = "universal", {"loss", "mask_fraction", "mask_axis", "mask_length"}
-    elif family == "gan":
-        # Its network is as it ships, unless one of these is chosen.
-        name, free = (
-            f"upscale-x{options.get('scale') or 2}",
-            own - {"network", "channels", "features", "blocks", "attention"},
-        )
-    else:
+    members = get_family(family)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if not members.start or has_target or members.settled & chosen.keys():
         return None
-    if has_target or chosen & (own - free):
-        return None
+    name = members.start.format(**{o.name: o.default for o in members.config.options()} | chosen)
     return name if any(m.name == name and m.shipped for m in list_models()) else None
 
 

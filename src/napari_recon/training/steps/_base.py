@@ -23,6 +23,7 @@ class Step(Protocol):
     keeps_best: bool  # whether a lower validation loss means a better model
     stabilised: bool  # whether to learn on images whose noise was made equally strong everywhere
     values: dict[str, float]  # numbers of the last step to show beside the loss, such as the divergence of each level
+    record: dict[str, Any]  # what the model is to keep of it beside its config, as JSON types
     warning: str  # what the user should know of the training as it goes, empty when all is well
 
     def __init__(self, config: Any, network: nn.Module, has_target: bool) -> None:

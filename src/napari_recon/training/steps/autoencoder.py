@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class AutoencoderStep:
         self.noise = (1.0, 0.0, 0.0)
         self.players: dict[str, nn.Module] = {"network": network}
         self.values: dict[str, float] = {}
+        self.record: dict[str, Any] = {}
         self.warning = ""
         self._loss = LOSSES[config.loss]
 

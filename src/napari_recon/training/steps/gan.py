@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class GANStep:
             self._critic = Critic(config.discriminator, config.channels, DISCRIMINATOR_FEATURES)
             self.players["discriminator"] = self._critic
         self.values: dict[str, float] = {}
+        self.record: dict[str, Any] = {"psf": [list(line) for line in self.optics.kernel]} if config.psf_file else {}
         self.warning = ""
         self._loss = ms_ssim if config.loss == "ms_ssim" else LOSSES[config.loss]
         self._game = ADVERSARIAL[config.adversarial]

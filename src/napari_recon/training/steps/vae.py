@@ -39,6 +39,7 @@ class VAEStep:
         self.stabilised = config.likelihood != "poisson_gaussian"
         self.players: dict[str, nn.Module] = {"network": network}
         self.values: dict[str, float] = {}
+        self.record: dict[str, Any] = {}
         self.warning = ""
 
     def least_gain(self, start: float) -> float:

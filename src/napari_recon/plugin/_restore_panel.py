@@ -1,0 +1,203 @@
+"""What the Denoise and the Upscale panel have in common: a layer, a model, and a result that lies on its source."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtWidgets import QApplication, QCheckBox, QFormLayout, QPushButton, QWidget
+from superqt import QLabeledDoubleSlider
+
+from napari_recon.config import Config, option
+from napari_recon.errors import ReconError
+from napari_recon.plugin._compare import BeforeAfter
+from napari_recon.plugin._device_badge import DeviceBadge
+from napari_recon.plugin._extent import ExtentChooser
+from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
+from napari_recon.plugin._jobs import Job
+from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
+from napari_recon.plugin._layers import refuse_labels
+from napari_recon.plugin._models import ModelChooser
+from napari_recon.plugin._panel import Panel
+from napari_recon.plugin._preview import Previewer
+from napari_recon.plugin._run_controls import RunControls, duration, show_problem
+from napari_recon.plugin._session import session
+from napari_recon.progress import ProgressEvent
+
+
+@dataclass(frozen=True)
+class TileOptions(Config):
+    """What is folded away; the fields are arguments of the verbs."""
+
+    tile_size: int | None = option(
+        None, "Tile", "Side of a tile in pixels; empty: as large as memory allows.", minimum=16
+    )
+    tile_overlap: int | None = option(
+        None, "Overlap", "Pixels a tile sees beyond its edge; empty: all that matter. Less is faster.", minimum=0
+    )
+    precision: str = option(
+        "auto",
+        "Precision",
+        "auto: bfloat16 where a short probe shows that this machine is faster with it.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+class RestorePanel(Panel):
+    """The subclass says its `verb`, makes ``self.preview``, and calls `fill`."""
+
+    verb: str
+    preview: Previewer
+
+    def fill(self, help: str, slider: QLabeledDoubleSlider, title: str, switches: list[QCheckBox]) -> None:
+        """Fill the column.
+
+        Parameters
+        ----------
+        help : str
+            What the primary button does.
+        slider : QLabeledDoubleSlider
+            How strongly to do it; a change of it is previewed.
+        title : str
+            What the slider sets.
+        switches : list of QCheckBox
+            What else to choose, beside the pixel type.
+        """
+        self.compare = BeforeAfter(self)
+        self.controls = RunControls(self.verb.capitalize(), help, _progress_line)
+        rows = compact_form()
+        self.column.addLayout(rows)
+        self._make_what(rows)
+        without_wheel(slider)
+        slider.valueChanged.connect(self.preview.ask)
+        self.keep_dtype = QCheckBox("keep type")
+        self.keep_dtype.setChecked(True)
+        self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
+        self.extent = ExtentChooser(self.verb.capitalize())
+        self.device = DeviceBadge()
+        add_row(rows, title, row(slider, self.preview.box))
+        rows.addRow(row(self.keep_dtype, *switches))
+        rows.addRow(self.extent)
+        add_row(rows, "Device", self.device)
+        self.controls.requested.connect(self._run)
+        self.copy = QPushButton("Copy as Python")
+        self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
+        self.copy.clicked.connect(self._copy)
+        self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(TileOptions), self.copy)
+        for widget in (self.controls, *self.below_button(), self.advanced):
+            self.column.addWidget(widget)
+        self.show_layer()
+        self.finish_column()
+
+    def _make_what(self, rows: QFormLayout) -> None:
+        self.layer = LayerCombo(self)
+        self.layer.setToolTip(f"The layer to {self.verb}; follows the layer that is active.")
+        self.data = DataLine()
+        self.model = ModelChooser(self.verb)
+        self.model.setToolTip(f"The model to {self.verb} with. Models trained in this sitting come first.")
+        add_row(rows, "Layer", self.layer)
+        rows.addRow(self.data)
+        add_row(rows, "Model", self.model)
+        for signal in (self.layer.currentIndexChanged, self.data.axes_changed, self.model.changed):
+            signal.connect(self.show_layer)
+
+    def below_button(self) -> list[QWidget]:
+        """Return what stands between the button and the advanced options."""
+        return []
+
+    def chosen(self) -> tuple[Any, Any, dict[str, Any]]:
+        """Return layer, model and the options that both verbs take.
+
+        Raises
+        ------
+        ReconError
+            When there is no layer or model, or what was typed does not fit.
+        """
+        layer = self.layer.layer()
+        if layer is None:
+            refuse_labels(self.viewer.layers.selection.active)
+            raise ReconError(f"There is no image to {self.verb}.", "Open one, or try File > Open Sample > Reconstruct.")
+        model = self.model.reference()
+        if model is None:
+            raise ReconError("There is no model yet.", "Train one in the Train panel, or open a model file.")
+        options = {
+            # napari shows colours as integers or in 0 to 1 only.
+            "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
+            "device": self.device.device(),
+            **self.advanced.values(),
+        }
+        return layer, model, options
+
+    def request(self) -> Any:
+        """Read the panel; raises `ReconError` when something is missing or does not fit."""
+        raise NotImplementedError
+
+    def show_result(self, done: Any, source: Any) -> tuple[Any, str]:
+        """Add the result of a run on a snapshot; return its layer and what to say of it."""
+        raise NotImplementedError
+
+    def choice_changed(self) -> None:
+        """Follow the layer, its axes and the model in what only the subclass shows."""
+
+    def show_layer(self, *_: Any) -> None:
+        """Follow the layer, its axes and the model."""
+        layer, spec = self.layer.layer(), self.model.spec()
+        self.data.show_layer(layer, spec.axes if spec else "YX", "Open an image to begin.")
+        if layer is not None:
+            self.keep_dtype.setText(f"keep {layer.dtype}")
+        self.choice_changed()
+        self.preview.follow()
+
+    def left(self) -> None:
+        """Stop, and take away what shall not outlive the panel."""
+        self.preview.clear()
+        self.compare.close()
+        super().left()
+
+    def _run(self) -> None:
+        try:
+            request = self.request()
+        except ReconError as error:
+            show_problem(error)
+            self.controls.say(error.problem)
+            return
+        self.preview.clear()
+        job = Job(f"{self.verb.capitalize()} {request.source.name}", request.run)
+        job.returned.connect(self._add)
+        self._running = request
+        self.follow(job)
+        session().submit(job, request.options["device"])
+
+    def _add(self, done: Any) -> None:
+        source = self._running.source
+        layer, line = self.show_result(done, source)
+        self.viewer.layers.selection.active = layer
+        # The next run is more likely to be another try on the source than one on the result.
+        source_layer = next((x for x in self.viewer.layers if x.name == source.name), None)
+        self.layer.choose(source_layer)
+        self.compare.remember(layer, source_layer)
+        self.controls.say(line)
+
+    def _copy(self) -> None:
+        try:
+            QApplication.clipboard().setText(self.request().as_python())
+            self.controls.say("Copied.")
+        except ReconError as error:
+            show_problem(error)
+
+
+def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:
+    """Make a slider from 0 to `top` that stands at 1."""
+    slider = QLabeledDoubleSlider()
+    slider.setOrientation(slider.orientation().Horizontal)
+    slider.setRange(0.0, top)
+    slider.setDecimals(2)
+    slider.setValue(1.0)
+    slider.setToolTip(help)
+    return slider
+
+
+def _progress_line(event: ProgressEvent) -> str:
+    what = "adapting: step" if event.phase == "train" else "tile"
+    parts = [f"{what} {event.done:,} / {event.total:,}"]
+    if event.eta is not None:
+        parts.append(f"{duration(event.eta)} left")
+    return " · ".join([*parts, *filter(None, [event.message])])
