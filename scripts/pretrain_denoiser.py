@@ -32,6 +32,7 @@ from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise import stabilise, stabilised_mean
 from napari_recon.data.noise_simulation import correlated_noise, lag1_correlation
 from napari_recon.data.phantoms import random_phantom
+from napari_recon.device import choose_precision
 from napari_recon.models.autoencoder import AutoencoderConfig
 from napari_recon.models.universal import UniversalUNet
 
@@ -154,7 +155,8 @@ def degrade(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor
 
 def residual_error(network: torch.nn.Module, noisy: Tensor, target: Tensor, told: Tensor) -> Tensor:
     """Root mean squared error of each patch, in units of the noise."""
-    with torch.autocast(noisy.device.type, torch.bfloat16):
+    precision = choose_precision(noisy.device)
+    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         denoised = network(noisy, told)
     return (denoised.float() - target).square().mean(dim=(1, 2, 3)).add(1e-8).sqrt()
 
