@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
@@ -18,6 +19,7 @@ from napari_recon.inference.latent_noise import latent_noise
 from napari_recon.losses.divergence import kl_divergence as divergence
 from napari_recon.losses.divergence import with_free_nats
 from napari_recon.models._latent import Gaussian
+from napari_recon.models.latent_field import LatentField
 from napari_recon.models.likelihood import GaussianNoise, MixtureNoise
 
 
@@ -69,7 +71,7 @@ def test_learned_noise_finds_its_strength():
         optimizer.zero_grad()
         noise.nll(noisy, torch.zeros_like(noisy)).mean().backward()
         optimizer.step()
-    assert float(noise.variance(torch.zeros(1, 1, 1, 1))) == pytest.approx(9.0, rel=0.05)
+    assert noise.variance(torch.zeros(1, 1, 1, 1)).item() == pytest.approx(9.0, rel=0.05)
 
 
 def test_a_mixture_describes_skewed_noise_better_than_one_gaussian():
@@ -167,3 +169,28 @@ def test_options_that_cannot_be(phantom, small, options, match):
 def test_a_target_is_refused(phantom, small):
     with pytest.raises(ReconError, match="images alone"):
         api.train("vae", *phantom, **small)
+
+
+@pytest.mark.parametrize(("dims", "side"), [(2, 96), (3, 32)])
+def test_a_latent_field_draws_what_it_was_fitted_to(dims, side):
+    # One latent that is alike over three cells, and one that only carries the posterior's noise.
+    sides, axes = (side,) * dims, tuple(range(1, dims + 1))
+    smooth = gaussian_filter(torch.randn(sides, generator=rng()).numpy(), 1.5)
+    means = torch.stack([5 + 2 * torch.from_numpy(smooth / smooth.std()), torch.zeros(sides)])
+    variances = torch.stack([torch.full(sides, 0.1), torch.full(sides, 1.0)])
+    field = LatentField(2, dims)
+    field.fit([means], [variances])
+    drawn = field(torch.randn(1, 2, *(side + 2 * field.reach,) * dims, generator=rng(1)))[0]
+    assert drawn.shape == means.shape
+    first, second = drawn.mean(axes), drawn.var(axes)
+    assert first.tolist() == pytest.approx([5, 0], abs=0.5)
+    assert second.tolist() == pytest.approx([4.1, 1.0], rel=0.3)
+    alike = [float(torch.corrcoef(torch.stack([d[1:].flatten(), d[:-1].flatten()]))[0, 1]) for d in (means[0], *drawn)]
+    assert alike[1] == pytest.approx(alike[0], abs=0.15)
+    assert abs(alike[2]) < 0.15
+
+
+def test_a_latent_field_of_few_cells_can_be_fitted():
+    field = LatentField(3, 2)
+    field.fit([torch.randn(3, 2, 5, generator=rng())], [torch.full((3, 2, 5), 0.5)])
+    assert all(b.isfinite().all() for b in field.buffers())

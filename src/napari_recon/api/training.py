@@ -27,6 +27,7 @@ from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 from napari_recon.training.data import Guide, prepare
 from napari_recon.training.estimate import estimate
 from napari_recon.training.loop import fit
+from napari_recon.training.prior import fit_prior
 from napari_recon.training.processes import launch
 from napari_recon.training.setup import best_start, configs, enough_memory, first_step, provenance
 from napari_recon.training.state import load_state
@@ -136,6 +137,9 @@ def train(
         stopped=result.stopped,
     )
     if spec.task == "sample":
+        network = model.network(fabric.device)
+        fit_prior(network, sampler.inputs, sampler.guides, spec.size_multiple)
+        model.weights = {k: v.cpu().clone() for k, v in network.state_dict().items()}
         model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), on_progress)
     return model
 

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
+from napari_recon.inference.latent_noise import latent_noise
 from napari_recon.inference.sampling import place_draw
-from napari_recon.inference.tiling import padded_shape, plan_tiles
-from napari_recon.models._latent import drawing
+from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
+from napari_recon.models._latent import Gaussian
 from napari_recon.progress import CancelToken, Reporter
 
 TILE = {2: 512, 3: 64}  # side, by the number of spatial axes
@@ -48,11 +50,7 @@ def generate_pixels(
     for number in range(count):
         for tile in plan_tiles(padded, TILE[len(sides)], spec.receptive_field, spec.size_multiple):
             cancel.raise_if_cancelled()
-            read = [s.stop - s.start for s in tile.read]
-            draw = place_draw(seed, [number], [0], [s.start for s in tile.read], read[0], place, temperature)
-            coarsest = torch.Size([1, *(n // 2**network.halvings for n in read)])
-            clean = network.decode(None, drawing(draw), coarsest).image.float()
-            pixels: Any = clean.cpu().numpy()[0]
+            pixels: Any = _decode(network, seed, number, tile, temperature, place)
             kept = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(tile.write, sides, strict=True))
             own = (slice(c.start, c.start + k.stop - k.start) for c, k in zip(tile.crop, kept, strict=True))
             pixels = pixels[(slice(None), *own)]
@@ -64,3 +62,19 @@ def generate_pixels(
         reporter.update(number + 1)
     images: NDArray[np.float32] = made[:, 0] if spec.channels == 1 else made
     return images
+
+
+def _decode(network: Any, seed: int, number: int, tile: Tile, temperature: float, place: torch.device) -> Any:
+    """Pixels (C, *sides) of what a tile reads; the coarsest latents from the fitted field, others from the prior."""
+    start, read = [s.start for s in tile.read], [s.stop - s.start for s in tile.read]
+    shrink, top, reach = 2**network.halvings, network.levels - 1, network.field.reach
+    corner, sides = [s // shrink for s in start], [n // shrink for n in read]
+    white = latent_noise(seed, (0, number, top), corner, [n + 2 * reach for n in sides], network.latents)
+    coarsest = network.field(temperature * torch.from_numpy(white)[None].to(place))
+    draw = place_draw(seed, [number], [0], start, read[0], place, temperature)
+
+    def choose(level: int, posterior: Gaussian | None, prior: Gaussian) -> Tensor:
+        return coarsest if level == top else prior.reparameterize(draw(level, prior.mean.shape))
+
+    clean = network.decode(None, choose, torch.Size([1, *sides])).image
+    return clean.float().cpu().numpy()[0]

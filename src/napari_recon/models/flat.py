@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, CONV_TRANSPOSE
 from napari_recon.models._latent import Choose, DirectHead, Drawn, Gaussian, Latent
+from napari_recon.models.latent_field import LatentField
 from napari_recon.models.likelihood import make_likelihood
 from napari_recon.models.vae import FLAT_HALVINGS
 
@@ -41,6 +42,7 @@ class FlatVAE(nn.Module):
         self.decoder = nn.Sequential(*outward, conv(widths[0], config.channels, 3, padding=1))
         self.direct = DirectHead(dims, config.channels, config.features, config.guided)
         self.likelihood = make_likelihood(config)
+        self.field = LatentField(config.latents, dims)
 
     def forward(self, x: Tensor, guide: Tensor | None = None, choose: Choose | None = None) -> Any:
         """Mean of the samples in one pass; with `choose` also a sample: (mean, `Drawn`). See `LadderVAE.forward`."""

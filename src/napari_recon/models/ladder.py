@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, CONV_TRANSPOSE
 from napari_recon.models._latent import Choose, DirectHead, Drawn, Gaussian, Latent
+from napari_recon.models.latent_field import LatentField
 from napari_recon.models.likelihood import make_likelihood
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class LadderVAE(nn.Module):
         )
         self.direct = DirectHead(dims, config.channels, f, config.guided)
         self.likelihood = make_likelihood(config)
+        self.field = LatentField(config.latents, dims)
 
     def forward(self, x: Tensor, guide: Tensor | None = None, choose: Choose | None = None) -> Any:
         """Mean of the samples in one pass; with `choose` also a sample: (mean, `Drawn`).
