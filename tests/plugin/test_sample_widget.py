@@ -198,6 +198,40 @@ def test_generates_images_of_the_size_and_look_of_the_layer(viewer, cells, panel
     np.testing.assert_array_equal(plain[0], plain[1])
 
 
+def test_a_channel_can_be_chosen_where_the_model_knows_several(tmp_path, panel, viewer, qtbot):
+    from napari_recon.api import generate, train
+
+    stack = np.stack([noisy_image((SIZE, SIZE)), 10 * noisy_image((SIZE, SIZE))])
+    path = train("vae", stack, axes="CYX", steps=4, **TINY).save(tmp_path / "two")
+    panel.tabs.setCurrentWidget(panel.generate)
+    assert not panel.generate.channel.isVisibleTo(panel.generate)
+    panel.model.select(path)
+    assert panel.generate.channel.isVisibleTo(panel.generate)
+    panel.generate.channel.setValue(1)
+    run(qtbot, panel)
+    made = next(layer.data for layer in viewer.layers if "generated" in layer.name)
+    np.testing.assert_array_equal(made, generate(path, (256, 256), 4, channel=1))
+
+
+def test_a_volume_model_is_sampled_and_asks_for_a_depth(tmp_path, panel, viewer, qtbot):
+    from napari_recon.api import train
+
+    volume = noisy_image((10, SIZE, SIZE))
+    path = train("vae", volume, axes="ZYX", dimensions=3, steps=4, **(TINY | {"patch_size": 8})).save(tmp_path / "deep")
+    layer = viewer.add_image(volume, name="deep", axis_labels=("z", "y", "x"))
+    panel.layer.choose(layer)
+    panel.model.select(path)
+    run(qtbot, panel)
+    assert viewer.layers["deep [mean]"].data.shape == volume.shape
+    assert viewer.layers["deep [samples]"].data.shape == (3, *volume.shape)
+    panel.tabs.setCurrentWidget(panel.generate)
+    assert panel.generate.sides["Z"].isVisibleTo(panel.generate)
+    for axis, side in zip("ZYX", (9, 20, 24), strict=True):
+        panel.generate.sides[axis].setValue(side)
+    run(qtbot, panel)
+    assert next(x.data.shape for x in viewer.layers if "generated" in x.name) == (4, 9, 20, 24)
+
+
 def test_needs_no_layer_to_generate(viewer, tiny_vae, open_panel, qtbot):
     panel = open_panel("Sample")
     panel.tabs.setCurrentWidget(panel.generate)

@@ -76,6 +76,16 @@ class ModelChooser(QWidget):
         """Value of an option of the chosen model's config, None where it has no such option."""
         return getattr(self._described()[1], name, None)
 
+    def channels(self) -> int:
+        """Count the channels that the chosen model takes one by one; 1 where it makes no difference between them."""
+        reference, spec = self.reference(), self.spec()
+        if spec is None or spec.channels > 1:
+            return 1
+        if isinstance(reference, Path):
+            measured = (read_description(reference) or {}).get("normalization")
+            return len(measured["mean"]) if measured else 1
+        return reference.normalization.channels if reference.normalization else 1
+
     def _described(self) -> tuple[str | None, Any]:
         """Family and config of the chosen model."""
         reference = self.reference()

@@ -131,6 +131,7 @@ class GeneratePage(QWidget):
             axis: number(1, LARGEST_SIDE, size, f"Pixels along {axis} of each image.")
             for axis, size in (("Z", 16), ("Y", 256), ("X", 256))
         }
+        self.channel = number(0, 0, 0, "Which of the channels that the model was trained on, from 0.")
         self.count = number(1, 1000, 4, "How many images.")
         self.seed = number(0, 2**31 - 1, 0, "The same seed gives the same images.")
         self.temperature = QLabeledDoubleSlider()
@@ -144,9 +145,10 @@ class GeneratePage(QWidget):
         self.noise.setToolTip("Add noise as it was measured in the training data; else the images are clean.")
         sizes = row(QLabel("Size"), *self.sides.values())
         sizes.setToolTip("Size of each image in pixels: Y and X, for a 3D model Z before them.")
-        rows = compact_form(self)
+        self._rows = rows = compact_form(self)
         rows.setContentsMargins(4, 4, 4, 4)
         rows.addRow(sizes)
+        add_row(rows, "Channel", self.channel)
         add_row(rows, "Number", self.count)
         add_row(rows, "Temperature", self.temperature)
         add_row(rows, "Seed", self.seed)
@@ -154,8 +156,11 @@ class GeneratePage(QWidget):
         self.follow()
 
     def follow(self) -> None:
-        """Ask for a depth where the model needs one."""
+        """Ask for a depth and a channel where the model needs them."""
         self.sides["Z"].setVisible(self._panel.spatial() == "ZYX")
+        channels = self._panel.model.channels()
+        self.channel.setMaximum(channels - 1)
+        self._rows.setRowVisible(self.channel, channels > 1)
 
     def request(self) -> GenerateRequest:
         """Read the page; raises `ReconError` without a model."""
@@ -163,6 +168,7 @@ class GeneratePage(QWidget):
         options = {
             "shape": tuple(self.sides[axis].value() for axis in panel.spatial()),
             "n": self.count.value(),
+            "channel": self.channel.value(),
             "temperature": round(self.temperature.value(), 2),
             "noise": self.noise.isChecked(),
             "seed": self.seed.value(),
