@@ -180,7 +180,7 @@ def test_a_latent_field_draws_what_it_was_fitted_to(dims, side):
     variances = torch.stack([torch.full(sides, 0.1), torch.full(sides, 1.0)])
     field = LatentField(2, dims)
     field.fit([means], [variances])
-    drawn = field(torch.randn(1, 2, *(side + 2 * field.reach,) * dims, generator=rng(1)))[0]
+    drawn = field(torch.randn(1, 4, *(side + 2 * field.reach,) * dims, generator=rng(1)))[0]
     assert drawn.shape == means.shape
     first, second = drawn.mean(axes), drawn.var(axes)
     assert first.tolist() == pytest.approx([5, 0], abs=0.5)

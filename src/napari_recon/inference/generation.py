@@ -69,7 +69,7 @@ def _decode(network: Any, seed: int, number: int, tile: Tile, temperature: float
     start, read = [s.start for s in tile.read], [s.stop - s.start for s in tile.read]
     shrink, top, reach = 2**network.halvings, network.levels - 1, network.field.reach
     corner, sides = [s // shrink for s in start], [n // shrink for n in read]
-    white = latent_noise(seed, (0, number, top), corner, [n + 2 * reach for n in sides], network.latents)
+    white = latent_noise(seed, (0, number, top), corner, [n + 2 * reach for n in sides], 2 * network.latents)
     coarsest = network.field(temperature * torch.from_numpy(white)[None].to(place))
     draw = place_draw(seed, [number], [0], start, read[0], place, temperature)
 

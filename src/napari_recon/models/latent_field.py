@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 REACH = {2: 16, 3: 8}  # cells over which neighbours are alike
+SHARES = torch.linspace(0.002, 0.998, 65)  # of the positions below each quantile
 
 
 class LatentField(nn.Module):
-    """A stationary Gaussian field of latents: independent fields, each with its own spectrum, mixed.
+    """A stationary field of latents: independent fields, each with its own spectrum and histogram, mixed.
 
     Parameters
     ----------
@@ -28,22 +29,37 @@ class LatentField(nn.Module):
     mean: Tensor
     mixing: Tensor
     kernels: Tensor
+    quantiles: Tensor
+    noise: Tensor
 
     def __init__(self, latents: int, dims: int) -> None:
         super().__init__()
         self.dims, self.reach = dims, REACH[dims]
-        self.register_buffer("mean", torch.zeros(latents))
-        self.register_buffer("mixing", torch.eye(latents))
         kernels = torch.zeros(latents, 1, *(2 * self.reach + 1,) * dims)
         kernels.flatten(1)[:, kernels[0].numel() // 2] = 1  # without a fit: white noise
+        self.register_buffer("mean", torch.zeros(latents))
+        self.register_buffer("mixing", torch.eye(latents))
         self.register_buffer("kernels", kernels)
+        self.register_buffer("quantiles", torch.special.ndtri(SHARES).repeat(latents, 1))
+        self.register_buffer("noise", torch.zeros(latents))
 
     def forward(self, white: Tensor) -> Tensor:
-        """Turn white noise (N, latents, *sides), on every side `reach` larger, into latents."""
+        """Turn white noise (N, 2 * latents, *sides), on every side `reach` larger, into (N, latents, *sides)."""
+        told, unsure = white.chunk(2, dim=1)
         convolve = F.conv2d if self.dims == 2 else F.conv3d
-        fields = convolve(white, self.kernels, groups=len(self.mean))
+        fields = self._with_histogram(convolve(told, self.kernels, groups=len(self.mean)))
+        inside = (slice(self.reach, -self.reach),) * self.dims
+        fields = fields + _along(self.noise, self.dims) * unsure[(slice(None), slice(None), *inside)]
         mixed: Tensor = torch.tensordot(self.mixing, fields, dims=([1], [1])).transpose(0, 1)
         return mixed + _along(self.mean, self.dims)
+
+    def _with_histogram(self, fields: Tensor) -> Tensor:
+        """Give standard normal fields (N, latents, *sides) the histograms of the images."""
+        place = torch.special.ndtr(fields).flatten(2) * (len(SHARES) - 1)
+        low = place.long().clamp(0, len(SHARES) - 2)
+        table = self.quantiles[None].expand(len(fields), -1, -1)
+        values = torch.lerp(table.gather(2, low), table.gather(2, low + 1), place - low)
+        return values.view_as(fields)
 
     @torch.no_grad()
     def fit(self, means: list[Tensor], variances: list[Tensor]) -> None:
@@ -52,28 +68,26 @@ class LatentField(nn.Module):
         Parameters
         ----------
         means, variances : list of Tensor
-            Of the posterior at each position.
+            Of the posterior at each position: what the images tell, and how unsure it is.
         """
         flat = torch.cat([m.flatten(1) for m in means], dim=1).double()
         told = torch.cov(flat)
-        whole = told + torch.diag(torch.cat([v.flatten(1) for v in variances], dim=1).double().mean(1))
+        unsure = torch.cat([v.flatten(1) for v in variances], dim=1).double().mean(1)
         # Directions in which the images differ apart from those that only carry noise.
-        root = torch.linalg.cholesky(whole)
+        root = torch.linalg.cholesky(told + torch.diag(unsure))
         _, directions = torch.linalg.eigh(_solve(root, _solve(root, told).T))
         mixing = root @ directions
         unmix = torch.linalg.inv(mixing)
         mean = flat.mean(1)
-        spectrum = torch.zeros(())
-        for m, v in zip(means, variances, strict=True):
-            own = torch.tensordot(unmix, m.double() - _along(mean, self.dims), dims=1)
-            white = torch.tensordot(unmix.square(), v.double(), dims=1).flatten(1).mean(1)
-            spectrum = spectrum + self._spectrum(own, white) / len(means)
-        kernels = self._kernels(spectrum)
-        for buffer, value in ((self.mean, mean), (self.mixing, mixing), (self.kernels, kernels[:, None])):
+        own = [torch.tensordot(unmix, m.double() - _along(mean, self.dims), dims=1) for m in means]
+        quantiles = torch.cat([o.flatten(1) for o in own], dim=1).quantile(SHARES.double(), dim=1).T
+        kernels = self._kernels(torch.stack([self._spectrum(o) for o in own]).mean(0))
+        fitted = (mean, mixing, kernels[:, None], quantiles, (unmix.square() @ unsure).sqrt())
+        for buffer, value in zip(self.buffers(), fitted, strict=True):
             buffer.copy_(value)
 
-    def _spectrum(self, fields: Tensor, white: Tensor) -> Tensor:
-        """Power spectra of fields (latents, *sides) with white noise added, without ripples of single frequencies."""
+    def _spectrum(self, fields: Tensor) -> Tensor:
+        """Power spectra of fields (latents, *sides), without ripples of single frequencies."""
         axes = tuple(range(1, self.dims + 1))
         sides = [n + self.reach for n in fields.shape[1:]]
         power = torch.fft.fftn(fields, sides, axes).abs().square() / fields[0].numel()
@@ -83,7 +97,6 @@ class LatentField(nn.Module):
         for axis, side in zip(axes, sides, strict=True):
             shared = shared.index_select(axis, lags % side)
             shared = shared * window.view(-1, *(1,) * (self.dims - axis))
-        shared.flatten(1)[:, shared[0].numel() // 2] += white
         spectrum: Tensor = torch.fft.fftn(torch.fft.ifftshift(shared, axes), dim=axes).real
         return spectrum.clamp_min(0)
 

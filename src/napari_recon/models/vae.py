@@ -44,7 +44,7 @@ class VAEConfig(Config):
         "The encoder also sees what the universal denoiser makes of the image: good samples after a short training.",
     )
     guide_error: float = option(
-        0.6,
+        0.5,
         "Guide's error",
         "Error that the universal denoiser is taken to make, in standard deviations of the noise. Small: samples keep "
         "close to its answer. Large: they follow the noisy image alone.",
