@@ -87,7 +87,7 @@ def _publics(count: int) -> int:
 
 
 def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur half of the images by up to two pixels, most by half of one: lenses seldom draw as sharply as pixels could."""
+    """Blur half of the images by up to two pixels, most by half of one: seldom do lenses draw as sharply."""
     sigma = 2 * torch.rand(len(fine), generator=rng).square()
     sharp = torch.rand(len(fine), generator=rng) < 0.5
     return blur(fine, gaussian_kernels(torch.where(sharp, 0.0, sigma)))

@@ -1,5 +1,8 @@
 """Sampling, generating, exploring and storing, as an analyst calls them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +137,14 @@ def test_generated_images_are_of_any_size_repeat_with_their_seed_and_spread_with
     assert hot.std(axis=0).mean() > api.generate(vae, (64, 64), 4, temperature=0.5).std(axis=0).mean()
     noisy = api.generate(vae, (37, 61), 3, seed=1, noise=True)
     assert (noisy - made).std() > 0.5 * np.sqrt(made.mean())
+
+
+def test_a_saved_model_generates_in_a_fresh_process(vae, tmp_path):
+    # Its files are first read while the network is only sketched, to compare it with what was saved.
+    path = vae.save(tmp_path / "vae")
+    lines = f"from napari_recon import api; print(api.generate({str(path)!r}, (16, 24), seed=1).mean())"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(float(api.generate(vae, (16, 24), seed=1).mean()), rel=1e-4)
 
 
 def test_a_large_generated_image_has_no_seams(vae):

@@ -137,10 +137,7 @@ def train(
         stopped=result.stopped,
     )
     if spec.task == "sample":
-        network = model.network(fabric.device)
-        fit_prior(network, sampler.inputs, sampler.guides, spec.size_multiple)
-        model.weights = {k: v.cpu().clone() for k, v in network.state_dict().items()}
-        model.provenance["calibration"] = calibrate(model, held_out, str(fabric.device), on_progress)
+        _finish_sampler(model, sampler, held_out, on_progress)
     return model
 
 
@@ -166,6 +163,16 @@ def training_estimate(
     images = _as_images(image, axes)
     features = getattr(config, "features", 32)
     return estimate(members.build(config), features, members.spec(config), training, images)
+
+
+def _finish_sampler(
+    model: TrainedModel, sampler: PatchSampler, held_out: list[Any], on_progress: ProgressCallback | None
+) -> None:
+    """Fit what generated images start from to what the model learned from; then hold its spread against the error."""
+    network = model.network(sampler.device)
+    fit_prior(network, sampler.inputs, sampler.guides, model.spec.size_multiple)
+    model.weights = {k: v.cpu().clone() for k, v in network.state_dict().items()}
+    model.provenance["calibration"] = calibrate(model, held_out, str(sampler.device), on_progress)
 
 
 def _origin(start_from: Model | None, family: str, has_target: bool, options: dict[str, Any]) -> TrainedModel | None:

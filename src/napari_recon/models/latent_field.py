@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 REACH = {2: 16, 3: 8}  # cells over which neighbours are alike
-SHARES = torch.linspace(0.002, 0.998, 65)  # of the positions below each quantile
+# Share of the positions below each quantile; on the CPU also where a network is only sketched.
+SHARES = torch.linspace(0.002, 0.998, 65, device="cpu")
 
 
 class LatentField(nn.Module):
