@@ -77,7 +77,7 @@ def degrade(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
         return low + (high - low) * torch.rand(n, generator=rng)
 
     micrographs = area_bin(blur(fine[first:], gaussian_kernels(uniform(0, 0.4 * scale))), scale)
-    photons = torch.exp(uniform(math.log(50), math.log(1_000_000)))[:, None, None, None]
+    photons = torch.exp(uniform(math.log(50), math.log(30_000)))[:, None, None, None]
     read = torch.exp(uniform(math.log(0.3), math.log(5)))[:, None, None, None]
     return torch.cat([public, shot_and_read_noise(micrographs, photons, read, rng)])
 
@@ -87,8 +87,8 @@ def _publics(count: int) -> int:
 
 
 def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur half of the images by up to two pixels, most by half of one: seldom do lenses draw as sharply."""
-    sigma = 2 * torch.rand(len(fine), generator=rng).square()
+    """Blur half of the images by up to 0.8 pixels: what lenses draw is seldom as sharp as its pixels."""
+    sigma = 0.8 * torch.rand(len(fine), generator=rng)
     sharp = torch.rand(len(fine), generator=rng) < 0.5
     return blur(fine, gaussian_kernels(torch.where(sharp, 0.0, sigma)))
 

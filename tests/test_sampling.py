@@ -147,6 +147,13 @@ def test_a_saved_model_generates_in_a_fresh_process(vae, tmp_path):
     assert float(done.stdout) == pytest.approx(float(api.generate(vae, (16, 24), seed=1).mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"network": "flat"}])
+def test_an_image_of_one_latent_position_can_be_learned(options):
+    noisy = np.random.default_rng(0).poisson(20, (8, 8)).astype(np.uint16)
+    model = api.train("vae", noisy, **SMALL | {"levels": 3, "patch_size": 8, "steps": 4} | options)
+    assert np.isfinite(api.generate(model, (20, 20))).all()
+
+
 def test_a_large_generated_image_has_no_seams(vae):
     large = api.generate(vae, (64, 600))[0]
     steps = np.abs(np.diff(large, axis=1)).mean(axis=0)

@@ -72,7 +72,7 @@ class LatentField(nn.Module):
             Of the posterior at each position: what the images tell, and how unsure it is.
         """
         flat = torch.cat([m.flatten(1) for m in means], dim=1).double()
-        told = torch.cov(flat)
+        told = torch.cov(flat, correction=0)  # a small image has one position only
         unsure = torch.cat([v.flatten(1) for v in variances], dim=1).double().mean(1)
         # Directions in which the images differ apart from those that only carry noise.
         root = torch.linalg.cholesky(told + torch.diag(unsure))
@@ -81,7 +81,8 @@ class LatentField(nn.Module):
         unmix = torch.linalg.inv(mixing)
         mean = flat.mean(1)
         own = [torch.tensordot(unmix, m.double() - _along(mean, self.dims), dims=1) for m in means]
-        quantiles = torch.cat([o.flatten(1) for o in own], dim=1).quantile(SHARES.double(), dim=1).T
+        # Latent by latent, as torch sorts no more than 16 million numbers at once.
+        quantiles = torch.stack([v.quantile(SHARES.double()) for v in torch.cat([o.flatten(1) for o in own], dim=1)])
         kernels = self._kernels(torch.stack([self._spectrum(o) for o in own]).mean(0))
         fitted = (mean, mixing, kernels[:, None], quantiles, (unmix.square() @ unsure).sqrt())
         for buffer, value in zip(self.buffers(), fitted, strict=True):

@@ -2,15 +2,18 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from napari_recon.plugin._run_controls import RunControls
+from napari_recon.errors import ReconError
+from napari_recon.plugin._run_controls import RunControls, show_problem
 from napari_recon.plugin._session import session
+
+T = TypeVar("T")
 
 WARM_UP_DELAY = 100  # milliseconds
 WIDTH = 290  # of a dock beside which there is still an image
@@ -56,6 +59,32 @@ class Panel(QWidget):
         self.column.addStretch(1)
         self.setMinimumWidth(min(self.column.minimumSize().width(), WIDTH))
         self._apply_theme()
+
+    def request(self) -> Any:
+        """Read the panel; raises `ReconError` when something is missing or does not fit."""
+        raise NotImplementedError
+
+    def attempt(self, ask: Callable[[], T]) -> T | None:
+        """Do what the user asks for; None when something is missing, which is then said."""
+        try:
+            return ask()
+        except ReconError as error:
+            show_problem(error)
+            self.controls.say(error.problem)
+            return None
+
+    def copy_button(self) -> QPushButton:
+        """Make the button that copies the request as Python."""
+        button = QPushButton("Copy as Python")
+        button.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
+        button.clicked.connect(self._copy)
+        return button
+
+    def _copy(self) -> None:
+        text = self.attempt(lambda: self.request().as_python())
+        if text is not None:
+            QApplication.clipboard().setText(text)
+            self.controls.say("Copied.")
 
     def left(self) -> None:
         """Handle the panel's removal from the window; its job is stopped."""

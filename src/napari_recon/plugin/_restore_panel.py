@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtWidgets import QApplication, QCheckBox, QFormLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_recon.config import Config, option
+from napari_recon.config import option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
@@ -18,26 +18,18 @@ from napari_recon.plugin._layers import refuse_labels
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._preview import Previewer
-from napari_recon.plugin._run_controls import RunControls, duration, show_problem
+from napari_recon.plugin._run_controls import RunControls, duration
 from napari_recon.plugin._session import session
+from napari_recon.plugin._tile_options import TileOptions
 from napari_recon.progress import ProgressEvent
 
 
 @dataclass(frozen=True)
-class TileOptions(Config):
+class RestoreOptions(TileOptions):
     """What is folded away; the fields are arguments of the verbs."""
 
-    tile_size: int | None = option(
-        None, "Tile", "Side of a tile in pixels; empty: as large as memory allows.", minimum=16
-    )
     tile_overlap: int | None = option(
         None, "Overlap", "Pixels a tile sees beyond its edge; empty: all that matter. Less is faster.", minimum=0
-    )
-    precision: str = option(
-        "auto",
-        "Precision",
-        "auto: bfloat16 where a short probe shows that this machine is faster with it.",
-        choices=("auto", "float32", "bfloat16"),
     )
 
 
@@ -78,10 +70,8 @@ class RestorePanel(Panel):
         rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
         self.controls.requested.connect(self._run)
-        self.copy = QPushButton("Copy as Python")
-        self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
-        self.copy.clicked.connect(self._copy)
-        self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(TileOptions), self.copy)
+        self.copy = self.copy_button()
+        self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(RestoreOptions), self.copy)
         for widget in (self.controls, *self.below_button(), self.advanced):
             self.column.addWidget(widget)
         self.show_layer()
@@ -126,10 +116,6 @@ class RestorePanel(Panel):
         }
         return layer, model, options
 
-    def request(self) -> Any:
-        """Read the panel; raises `ReconError` when something is missing or does not fit."""
-        raise NotImplementedError
-
     def show_result(self, done: Any, source: Any) -> tuple[Any, str]:
         """Add the result of a run on a snapshot; return its layer and what to say of it."""
         raise NotImplementedError
@@ -153,11 +139,8 @@ class RestorePanel(Panel):
         super().left()
 
     def _run(self) -> None:
-        try:
-            request = self.request()
-        except ReconError as error:
-            show_problem(error)
-            self.controls.say(error.problem)
+        request = self.attempt(self.request)
+        if request is None:
             return
         self.preview.clear()
         job = Job(f"{self.verb.capitalize()} {request.source.name}", request.run)
@@ -175,13 +158,6 @@ class RestorePanel(Panel):
         self.layer.choose(source_layer)
         self.compare.remember(layer, source_layer)
         self.controls.say(line)
-
-    def _copy(self) -> None:
-        try:
-            QApplication.clipboard().setText(self.request().as_python())
-            self.controls.say("Copied.")
-        except ReconError as error:
-            show_problem(error)
 
 
 def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:

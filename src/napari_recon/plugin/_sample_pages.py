@@ -7,13 +7,14 @@ import numpy as np
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_recon.config import Config, option
+from napari_recon.config import option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._extent import ExtentChooser
 from napari_recon.plugin._forms import add_row, compact_form, row, without_wheel
 from napari_recon.plugin._layer_chooser import image_layers
 from napari_recon.plugin._layers import KEY, SAMPLE, add_result, count_planes
 from napari_recon.plugin._sample_requests import GenerateRequest, Made, SampleRequest
+from napari_recon.plugin._tile_options import TileOptions
 
 # What can be added to the viewer: the name in the api, the label, whether it is at first, and what it is.
 OUTPUTS = (
@@ -36,21 +37,12 @@ NARROWEST = 40  # pixels; holds five digits between the buttons
 
 
 @dataclass(frozen=True)
-class SampleOptions(Config):
+class SampleOptions(TileOptions):
     """What is folded away; the fields are arguments of `napari_recon.api.sample`."""
 
     seed: int = option(0, "Seed", "The same seed gives the same samples.", minimum=0)
     mean_of_samples: bool = option(
         False, "Averaged mean", "The mean is that of the samples; else one pass gives it, which is as good."
-    )
-    tile_size: int | None = option(
-        None, "Tile", "Side of a tile in pixels; empty: as large as memory allows.", minimum=16
-    )
-    precision: str = option(
-        "auto",
-        "Precision",
-        "auto: bfloat16 where a short probe shows that this machine is faster with it.",
-        choices=("auto", "float32", "bfloat16"),
     )
 
 

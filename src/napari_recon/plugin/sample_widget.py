@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_recon.errors import ReconError
 from napari_recon.models import MODELS
@@ -15,7 +15,7 @@ from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import refuse_labels
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
-from napari_recon.plugin._run_controls import RunControls, duration, show_problem
+from napari_recon.plugin._run_controls import RunControls, duration
 from napari_recon.plugin._sample_pages import GeneratePage, SampleOptions, SamplesPage
 from napari_recon.plugin._sample_requests import Made
 from napari_recon.plugin._session import session
@@ -49,9 +49,7 @@ class SampleWidget(Panel):
         add_row(rows, "Model", self.model)
         rows.addRow(self.no_model)
         self.calibration = CalibrationLine(self)
-        self.copy = QPushButton("Copy as Python")
-        self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
-        self.copy.clicked.connect(self._copy)
+        self.copy = self.copy_button()
         help_text = "Seed, mean, tile size and precision."
         self.advanced = Foldout("Advanced", help_text, lambda: ConfigForm(SampleOptions), self.copy)
         device = compact_form()
@@ -101,6 +99,11 @@ class SampleWidget(Panel):
             raise ReconError(NO_MODEL, "Or open a model file with the button beside Model.")
         return model
 
+    def request(self) -> Any:
+        """Read the page in front; raises `ReconError` when something is missing or does not fit."""
+        page: Any = self.tabs.currentWidget()
+        return page.request()
+
     def spatial(self) -> str:
         """Axes that the model sees at once."""
         spec = self.model.spec()
@@ -124,12 +127,8 @@ class SampleWidget(Panel):
         self.show_action()
 
     def _run(self) -> None:
-        page: Any = self.tabs.currentWidget()
-        try:
-            request = page.request()
-        except ReconError as error:
-            show_problem(error)
-            self.controls.say(error.problem)
+        page, request = self.tabs.currentWidget(), self.attempt(self.request)
+        if request is None:
             return
         job = Job(request.title, request.run)
         job.returned.connect(self._show)
@@ -146,13 +145,6 @@ class SampleWidget(Panel):
     def _open_train(self) -> None:
         _, train = self.viewer.window.add_plugin_dock_widget("napari-recon", "Train", tabify=True)
         train.form.choose(FAMILY, self.layer.layer())
-
-    def _copy(self) -> None:
-        try:
-            QApplication.clipboard().setText(self.tabs.currentWidget().request().as_python())
-            self.controls.say("Copied.")
-        except ReconError as error:
-            show_problem(error)
 
 
 def _progress_line(event: ProgressEvent) -> str:

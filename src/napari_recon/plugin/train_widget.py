@@ -69,9 +69,7 @@ class TrainWidget(Panel):
         self.use = QPushButton()
         self.use.setToolTip("Open the panel that uses such models, with the model just trained.")
         self.use.clicked.connect(self._use)
-        self.copy = QPushButton("Copy as Python")
-        self.copy.setToolTip("Copy lines that do what this panel would do now, for a script or napari's console.")
-        self.copy.clicked.connect(self._copy)
+        self.copy = self.copy_button()
         self.controls.buttons.addWidget(self.resume)
         self.after = QWidget()
         line = QHBoxLayout(self.after)
@@ -138,11 +136,8 @@ class TrainWidget(Panel):
         return form
 
     def _run(self, resume: bool) -> None:
-        try:
-            request = self.request()
-        except ReconError as error:
-            show_problem(error)
-            self.controls.say(error.problem)
+        request = self.attempt(self.request)
+        if request is None:
             return
         job = TrainJob(request, resume)
         self._watch(job, anew=not resume)
@@ -217,13 +212,6 @@ class TrainWidget(Panel):
     @staticmethod
     def _panel_of(model: Any) -> str:
         return MODELS[model.family].verb.capitalize()  # the panels are named after their verbs
-
-    def _copy(self) -> None:
-        try:
-            QApplication.clipboard().setText(self.request().as_python())
-            self.controls.say("Copied.")
-        except ReconError as error:
-            show_problem(error)
 
 
 def progress_line(event: ProgressEvent) -> str:
