@@ -91,12 +91,15 @@ def nl_means(noisy: NDArray[Any]) -> NDArray[np.float32]:
     return _stabilised(run, noisy)
 
 
-def plain_nl_means(noisy: NDArray[Any]) -> NDArray[np.float32]:
-    """Non-local means as scikit-image's documentation applies it, as if the noise were Gaussian."""
+def plain_nl_means(noisy: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Non-local means as in scikit-image's documentation, as if noise were Gaussian; None without PyWavelets."""
     from skimage.restoration import denoise_nl_means, estimate_sigma
 
     image = np.asarray(noisy, np.float32)
-    sigma = float(estimate_sigma(image))
+    try:
+        sigma = float(estimate_sigma(image))
+    except ImportError:
+        return None
     done = denoise_nl_means(image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True)
     return np.asarray(done, np.float32)
 

@@ -2,7 +2,8 @@
 
 python benchmarks/quality_universal.py [bsd68] [correlated] [fmd] [w2s10] [gigadb] [adapt]
 
-Noise levels are estimated, never given. Gaussian noise is not clipped.
+Noise levels are estimated, never given. Gaussian noise is not clipped. Filters whose packages (bm3d, PyWavelets)
+are not installed are left out.
 """
 
 import argparse
@@ -91,8 +92,7 @@ def _compare(data: str, noisy: Array, truth: Array, score: Any) -> Row:
     api.denoise(noisy)  # warm-up, so that the time is that of a second image
     done, took = timed(lambda: api.denoise(noisy))
     row: Row = {"data": data, "noisy": score(truth, noisy.astype(np.float32)), "universal": score(truth, done)}
-    row["NL-means, plain"] = score(truth, plain_nl_means(noisy))
-    for name, run in CLASSICAL.items():
+    for name, run in {"NL-means, plain": plain_nl_means, **CLASSICAL}.items():
         filtered = run(noisy)
         if filtered is not None:
             row[name] = score(truth, filtered)
