@@ -12,7 +12,8 @@ from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.pixel_type import cast as to_dtype
-from napari_recon.inference.predict import Prediction, predict
+from napari_recon.inference.predict import predict
+from napari_recon.inference.runner import Prediction
 from napari_recon.models.gan import GANConfig, at_fidelity
 from napari_recon.progress import CancelToken, ProgressCallback
 

@@ -1,0 +1,339 @@
+"""Run a network over an image tile by tile: bounded memory, the same result as in one piece."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, uniform_filter
+from torch import Tensor
+
+from napari_recon.axes import from_batch, repeat_pixels, time_step, to_batch
+from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate
+from napari_recon.data.normalization import Normalization, measure
+from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
+from napari_recon.progress import CancelToken, Reporter
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_PIXEL = 1500  # of working memory: a generous guess, to be measured
+SMALLEST_TILE = 64
+MEAN_KEPT_OVER = 33  # pixels; two passes of the mean reach 32
+NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing
+EVERY = (slice(None), slice(None))  # sample and channel
+
+
+@dataclass
+class Prediction:
+    """Result of `predict`.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        float32, in the units of the image and of its shape; Y and X times the model's scale.
+    normalization : Normalization
+        What the intensities were transformed by.
+    notes : list of str
+        What the user should know: smaller tiles, another device, pixels that were not numbers.
+    """
+
+    array: NDArray[np.float32]
+    normalization: Normalization
+    device: str
+    precision: str
+    tile_size: int
+    notes: list[str] = field(default_factory=list)
+
+
+class Seen(NamedTuple):
+    """What the network sees of one tile of some planes, and what it is made of.
+
+    `normal` and each of `companions` are (planes, channels, *sides), normalised, with sides that suit the network;
+    `raw` and `missing` lack what was mirrored beyond the last pixel. `planes` and `channel` say which planes these are
+    and which channel is the first, `start` where the tile begins.
+    """
+
+    raw: NDArray[np.float32]
+    missing: NDArray[np.bool_]
+    normal: NDArray[np.float32]
+    companions: list[NDArray[np.float32]]
+    planes: range
+    channel: int
+    start: tuple[int, ...]
+
+
+class Job(NamedTuple):
+    """A piece of a run that can be done on its own: one tile of some samples and channels of the batch."""
+
+    unit: tuple[slice, slice]
+    tile: Tile
+
+
+class TileRunner:
+    """One run over one image, with `companions` of its shape such as the guide of a guided network.
+
+    It falls into jobs, whose results cover the whole once; they can be computed in any order, or only some of them.
+    """
+
+    outputs = 1  # images that come of one
+    pieces = 1  # parts of a tile's work of which each is reported
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        image: Image,
+        strength: float,
+        noise: Sequence[NoiseEstimate] | None,
+        companions: Sequence[Any],
+        tile_size: int | None,
+        tile_overlap: int | None,
+        device: str,
+        precision: str,
+    ) -> None:
+        spec = model.spec
+        self.model, self.image, self.spec, self.strength = model, image, spec, strength
+        self.batch = to_batch(image.array, image.axes, spec.axes)
+        self.companions = [to_batch(c, image.axes, spec.axes) for c in companions]
+        self.keeps_mean = spec.noise_aware or spec.task == "sample"
+        self.notes: list[str] = []
+        self.normalization = self._check(noise)
+        self.device, self.precision = choose_device(device), precision
+        self.dtype = choose_precision(self.device, precision)
+        self.shape = tuple(int(n) for n in self.batch.shape[2:])
+        self.padded = padded_shape(self.shape, spec.size_multiple)
+        if tile_overlap is not None and tile_overlap < 0:
+            raise ReconError(f"Tiles cannot overlap by {tile_overlap} pixels.", "Leave tile_overlap out, or give 0.")
+        reach = spec.receptive_field + (2 * (MEAN_KEPT_OVER // 2) if self.keeps_mean else 0)
+        self.halo = reach if tile_overlap is None else tile_overlap
+        self.wanted_tile = tile_size
+        self._tick: Callable[[int], None] = lambda pieces: None
+        self.tile = self._choose_tile()
+
+    def _check(self, noise: Sequence[NoiseEstimate] | None) -> Normalization:
+        """Find the normalisation; raise when the model cannot take this image."""
+        channels = int(self.batch.shape[1])
+        spec = self.spec
+        if spec.channels not in (1, channels):
+            raise ReconError(
+                f"The model takes {spec.channels} channels together; the image has {channels}.",
+                "Choose the same channels as in training, or check the axes.",
+            )
+        found = self.model.normalization
+        if found is None:
+            stabilised = spec.noise_aware
+            steps = [time_step(self.image.axes, self.image.shape, spec.axes)]
+            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps)
+            if stabilised and all(n.snr > NOISELESS for n in found.noise):
+                self.notes.append("hardly any noise was found: the result is nearly the input")
+        if found.channels != channels:
+            raise ReconError(
+                f"The model was trained on {found.channels} channel(s); the image has {channels}.",
+                "Choose the same channels as in training, or check the axes.",
+            )
+        return found
+
+    def _choose_tile(self) -> int:
+        wanted = self.wanted_tile
+        if wanted is not None:
+            if wanted < 1:
+                raise ReconError(f"A tile of {wanted} pixels is not possible.", "Give a tile size of 64 or more.")
+            return wanted
+        pixels = free_memory(self.device) * 0.4 / BYTES_PER_PIXEL
+        largest = (1024 if self.device.type == "cpu" else 2048) if len(self.shape) == 2 else 128
+        side = int(pixels ** (1 / len(self.shape))) - 2 * self.halo
+        return int(np.clip(side, SMALLEST_TILE, largest))
+
+    @property
+    def planes(self) -> int:
+        """How many planes (or volumes) go through the network, each of one sample and the channels taken together."""
+        return int(self.batch.shape[0]) * (int(self.batch.shape[1]) // self.spec.channels)
+
+    def unit(self, plane: int) -> tuple[slice, slice]:
+        """Return the samples and channels that go through the network together from `plane` on.
+
+        Small planes go together, as many as make up a tile.
+        """
+        samples, step = int(self.batch.shape[0]), self.spec.channels
+        group, first = divmod(plane, samples)
+        together = max(int(self.tile ** len(self.shape) // np.prod(self.padded)), 1)
+        return slice(first, min(first + together, samples)), slice(group * step, group * step + step)
+
+    def jobs(self, unit: tuple[slice, slice]) -> list[Job]:
+        """Cut the work on some planes into tiles."""
+        return [Job(unit, t) for t in plan_tiles(self.padded, self.tile, self.halo, self.spec.size_multiple)]
+
+    def place(self, job: Job) -> tuple[slice, ...]:
+        """Return where the result of a job belongs, in (samples, channels, *sides) of the result."""
+        scale, sides = self.spec.scale, zip(job.tile.write, self.shape, strict=True)
+        return (*job.unit, *(slice(scale * s.start, scale * min(s.stop, n)) for s, n in sides))
+
+    def compute(self, job: Job) -> NDArray[np.float32]:
+        """Do one job: (outputs, *shape of its place), in the units of the image."""
+        seen = self._read(job.unit, job.tile)
+        values = self._restore(seen)
+        scale = self.spec.scale
+        own = EVERY + tuple(
+            slice(place.start - scale * start, place.stop - scale * start)
+            for place, start in zip(self.place(job)[2:], seen.start, strict=True)
+        )
+        raw, missing = (repeat_pixels(a, scale)[own] for a in (seen.raw, seen.missing))
+        return np.where(missing, raw, values[(slice(None), *own)])
+
+    def run(self, reporter: Reporter, cancel: CancelToken) -> list[NDArray[np.float32]]:
+        """Predict all planes, with smaller tiles or on the CPU when memory is short; one array for each output."""
+        result = self._allocate()
+        done = 0
+        while done < self.planes:
+            unit = self.unit(done)
+            jobs, count = self.jobs(unit), unit[0].stop - unit[0].start
+            reporter.total = self.planes * len(jobs) * self.pieces
+            try:
+                for number, job in enumerate(jobs):
+                    before = (done * len(jobs) + number * count) * self.pieces
+
+                    def tick(pieces: int, before: int = before, count: int = count) -> None:
+                        cancel.raise_if_cancelled()
+                        reporter.update(before + pieces * count)
+
+                    self._tick = tick
+                    tick(0)
+                    result[(slice(None), *self.place(job))] = self.compute(job)
+                    reporter.update(before + self.pieces * count)
+                done += count
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._use_less_memory()
+        return [from_batch(r, self.image.axes, self.image.shape, self.spec.axes) for r in result]
+
+    def prediction(self, array: NDArray[np.float32]) -> Prediction:
+        """Put a result and how it was made together."""
+        precision = str(self.dtype).removeprefix("torch.")
+        return Prediction(array, self.normalization, str(self.device), precision, self.tile, self.notes)
+
+    def _allocate(self) -> NDArray[np.float32]:
+        shape = (self.outputs, *self.batch.shape[:2], *(self.spec.scale * n for n in self.shape))
+        try:
+            return np.empty(shape, np.float32)
+        except MemoryError as error:
+            size = 4 * float(np.prod(shape, dtype=float)) / 2**30
+            raise ReconError(
+                f"The result needs {size:.1f} GB of memory, which are not free.", "Work on a part of the image."
+            ) from error
+
+    def _use_less_memory(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.tile > SMALLEST_TILE:
+            self.tile = max(min(self.tile, max(self.padded)) // 2, SMALLEST_TILE)
+            note = f"memory was short: tiles of {self.tile} pixels"
+        elif self.device.type != "cpu":
+            self.device = torch.device("cpu")
+            self.dtype = choose_precision(self.device, self.precision)
+            self.tile = self._choose_tile()
+            note = "memory was short: done on the CPU"
+        else:
+            raise ReconError("There is not enough memory even for small tiles.", "Close other programs and try again.")
+        logger.warning(note)
+        self.notes.append(note)
+
+    def _read(self, unit: tuple[slice, slice], tile: Tile) -> Seen:
+        """Read and normalise what the network sees of a tile."""
+        # Beyond the last pixel the image is mirrored up to the network's multiple, the same pixels as for the whole.
+        beyond = [max(s.stop - n, 0) for s, n in zip(tile.read, self.shape, strict=True)]
+        inside = tuple(
+            slice(min(s.start, max(n - b, 0)), n if b else s.stop)
+            for s, n, b in zip(tile.read, self.shape, beyond, strict=True)
+        )
+        padding = [(0, 0), (0, 0), *((0, b) for b in beyond)]
+        crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
+        raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
+        missing = ~np.isfinite(raw)
+        if missing.any() and not any("not finite" in n for n in self.notes):
+            self.notes.append("pixels that are not finite were kept as they are")
+
+        def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            first = unit[1].start
+            normal = [self.normalization.forward(pixels[:, i], first + i) for i in range(pixels.shape[1])]
+            unknown = ~np.isfinite(pixels)
+            filled = _fill(np.stack(normal, axis=1), unknown) if unknown.any() else np.stack(normal, axis=1)
+            return np.pad(filled, padding, mode="symmetric")[crop]
+
+        others = [normalised(np.asarray(c[(*unit, *inside)], dtype=np.float32)) for c in self.companions]
+        planes = range(unit[0].start, unit[0].stop)
+        start = tuple(s.start for s in tile.read)
+        return Seen(raw[crop], missing[crop], normalised(raw), others, planes, unit[1].start, start)
+
+    def _restore(self, seen: Seen) -> NDArray[np.float32]:
+        """Make the outputs of what was seen, (outputs, *seen.raw.shape), in the units of the image."""
+        values = self._in_units(self._network(seen)[None], seen)
+        if self.keeps_mean:
+            values += self._bias(values[0], seen)
+        if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
+            with np.errstate(invalid="ignore"):
+                values = seen.raw + np.float32(self.strength) * (values - seen.raw)
+        return values
+
+    def _bias(self, mean: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
+        """Mean of what is missing from the answer over some 1000 pixels around each pixel.
+
+        Noise averages out over that many, so what remains is a bias: where the network is unsure, the mean of a
+        transformed pixel is not the transform of its mean. Added back, it keeps local mean intensities what they were.
+        """
+        difference = np.where(seen.missing, 0, seen.raw - mean)
+        for _ in range(2):
+            difference = uniform_filter(difference, size=(1, 1, *(MEAN_KEPT_OVER,) * (difference.ndim - 2)))
+        return difference
+
+    def _in_units(self, answer: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
+        """Crop answers (outputs, planes, channels, *sides) to what was read, and undo the normalisation."""
+        answer = answer[(slice(None), *EVERY, *(slice(self.spec.scale * n) for n in seen.raw.shape[2:]))]
+        channels = range(answer.shape[2])
+        return np.stack([self.normalization.inverse(answer[:, :, c], seen.channel + c) for c in channels], axis=2)
+
+    def _network(self, seen: Seen) -> NDArray[np.float32]:
+        """Run the network; once more in float32 when the answer is not finite."""
+        for dtype in (self.dtype, torch.float32):
+            answer = self._forward(seen, dtype)
+            if torch.isfinite(answer).all():
+                return answer.numpy()
+        raise ReconError(
+            "The model's answer is not finite.", "Its training went wrong, or it does not suit this image: try another."
+        )
+
+    @torch.inference_mode()
+    def _forward(self, seen: Seen, dtype: torch.dtype) -> Tensor:
+        network = self.model.network(self.device)
+        more: tuple[Any, ...] = ()
+        if self.spec.noise_aware and self.normalization.noise:
+            level = np.array(self.normalization.noise_level(seen.channel)) * max(self.strength, 1.0)
+            more = (torch.tensor(level, dtype=torch.float32, device=self.device).expand(len(seen.normal), 3),)
+        elif self.spec.guided and seen.companions:
+            more = (self._tensor(seen.companions[0]),)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            answer: Tensor = network(self._tensor(seen.normal), *more)
+        return answer.float().cpu()
+
+    def _tensor(self, normal: NDArray[np.float32]) -> Tensor:
+        layout = torch.channels_last if normal.ndim == 4 else torch.channels_last_3d
+        return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
+
+
+def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least.
+
+    Far from any known pixel that is 0, the mean of the whole image.
+    """
+    sigma = (0, 0, *(3,) * (normal.ndim - 2))
+    weight = gaussian_filter((~missing).astype(np.float32), sigma)
+    near = gaussian_filter(np.where(missing, 0, normal), sigma) / np.maximum(weight, 1e-6)
+    return np.where(missing, near, normal).astype(np.float32)
