@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from napari_recon.api import (
+        attention_map,
         decode,
         denoise,
         encode,
@@ -39,6 +40,7 @@ __all__ = [
     "ProgressEvent",
     "ReconError",
     "__version__",
+    "attention_map",
     "decode",
     "denoise",
     "encode",

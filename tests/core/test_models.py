@@ -19,6 +19,8 @@ VARIANTS = {
         "unet joint channels": {"features": 4, "depth": 1, "channels": 3},
         "unet 3D": {"features": 4, "depth": 2, "dimensions": 3},
         "unet 3D joint channels": {"features": 4, "depth": 1, "dimensions": 3, "channels": 2},
+        "unet with attention": {"features": 4, "depth": 2, "top_skip": True, "attention": True},
+        "unet 3D with attention": {"features": 4, "depth": 2, "dimensions": 3, "attention": True},
         "bottleneck": {"network": "bottleneck", "features": 4, "image_size": 16, "code_length": 8},
         "bottleneck odd patch": {"network": "bottleneck", "features": 4, "image_size": 12, "channels": 3},
         "universal": {"network": "universal"},
@@ -164,6 +166,33 @@ def test_the_universal_network_scales_with_its_input_at_every_noise_level(factor
         torch.testing.assert_close(network(factor * x, factor * noise), expected, rtol=1e-3, atol=factor * 1e-4)
         torch.testing.assert_close(network(x), network(x, torch.tensor([[1.0, 0.0, 0.0]] * 2)))
         assert (network(x, noise) - network(x, 2 * noise)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("family", "options"), [("autoencoder", {"top_skip": True, "features": 4}), ("gan", {})])
+def test_attention_only_adds_gates(family, options):
+    """Networks without it keep their weights' names, and open gates change nothing."""
+    plain, spec = _make(family, options)
+    attentive, attentive_spec = _make(family, options | {"attention": True})
+    assert (spec.attention, attentive_spec.attention) == (False, True)
+    missing = attentive.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert all("gate" in key for key in missing.missing_keys)
+    for name, p in attentive.named_parameters():
+        if name in missing.missing_keys:
+            p.data.fill_(30.0 if name.endswith("join.1.bias") or name.endswith("weigh.bias") else 0.0)
+    x = _image(spec, (16, 24))
+    with torch.inference_mode():
+        torch.testing.assert_close(attentive(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"network": "bottleneck"}, "has no attention"), ({"depth": 1}, "no skip connection that attention could weigh")],
+)
+def test_attention_needs_a_skip_connection(options, words):
+    with pytest.raises(ReconError, match=words) as caught:
+        _make("autoencoder", {"attention": True, **options})
+    assert caught.value.hint
 
 
 def test_each_patch_of_the_bottleneck_goes_through_its_own_short_code():

@@ -1,5 +1,6 @@
 """The verbs. Each is a plain function of an image; it runs on any thread and knows no GUI."""
 
+from napari_recon.api.attention import attention_map, attention_model
 from napari_recon.api.compression import Encoded, decode, encode
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.exploring import interpolate, latent_factors, traverse
@@ -14,6 +15,8 @@ from napari_recon.quality.metrics import evaluate
 __all__ = [
     "Encoded",
     "Samples",
+    "attention_map",
+    "attention_model",
     "decode",
     "denoise",
     "encode",

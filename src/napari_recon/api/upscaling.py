@@ -84,7 +84,7 @@ def upscale(
 
     def run(at: float) -> Prediction:
         return predict(
-            _at(loaded, at),
+            model_at(loaded, at),
             source,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
@@ -117,10 +117,10 @@ def upscale(
         "notes": notes,
         "version": version("napari-recon"),
     }
-    result = _enlarged(source, pixels, config.scale, f"{source.name} [x{config.scale}]", record)
+    result = enlarged(source, pixels, config.scale, f"{source.name} [x{config.scale}]", record)
     results = [result]
     if return_trust and found is not None:
-        results.append(_enlarged(source, found.pixels, config.scale, f"{source.name} [trust]", record))
+        results.append(enlarged(source, found.pixels, config.scale, f"{source.name} [trust]", record))
     if not isinstance(image, Image):
         results = [r.array for r in results]
     return tuple(results) if return_trust else results[0]
@@ -150,16 +150,17 @@ def _checked(model: TrainedModel, fidelity: float) -> GANConfig:
     return config
 
 
-def _at(model: TrainedModel, fidelity: float) -> TrainedModel:
-    config = cast(GANConfig, model.config)
+def model_at(model: TrainedModel, fidelity: float) -> TrainedModel:
+    """Return an upscaler that has only the weights of a fidelity; raises `ReconError` when it has none."""
+    config = _checked(model, fidelity)
     if not config.perceptual:
         return model
     single, weights = at_fidelity(config, model.weights, fidelity)
     return dataclasses.replace(model, config=single, weights=weights, _network=None)
 
 
-def _enlarged(source: Image, pixels: Any, scale: int, name: str, record: dict[str, Any]) -> Image:
-    """An image of `scale` times the pixels over the same part of the world.
+def enlarged(source: Image, pixels: Any, scale: int, name: str, record: dict[str, Any]) -> Image:
+    """Make an image of `scale` times the pixels over the same part of the world.
 
     Positions are those of pixel centres: the first small pixel lies half a large one less half a small one further out.
     """

@@ -86,6 +86,22 @@ def check_output(path: Path, source: Path | None, keep_dtype: bool) -> None:
         raise ReconError(f"{path} is the input image itself.", "Give the result another name.")
 
 
+def check_attention(path: Path | None, source: Path, model: Any) -> None:
+    """Fail before the work when a map of attention is wanted but there would be none, or nowhere to write it."""
+    if path is not None:
+        from napari_recon import api
+
+        check_output(path, source, keep_dtype=False)
+        api.attention_model(model)
+
+
+def write_attention(path: Path | None, image: Any, model: Any, **options: Any) -> None:
+    if path is not None:
+        from napari_recon import api
+
+        api.write_image(path, api.attention_map(image, model, **options))
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(_finite(value), indent=2, default=str))
 

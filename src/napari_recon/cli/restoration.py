@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_output, print_json
+from napari_recon.cli._common import Axes, Device, Progress, check_attention, check_output, print_json, write_attention
 
 
 def denoise(
@@ -17,6 +17,7 @@ def denoise(
     axes: Axes = None,
     strength: float = 1.0,
     adapt: Annotated[bool, Parameter(negative=())] = False,
+    attention: Path | None = None,
     keep_dtype: Annotated[bool, Parameter(negative=())] = False,
     tile_size: int | None = None,
     device: Device = "auto",
@@ -33,6 +34,8 @@ def denoise(
         0 to 1.5; 1 removes the noise that was measured.
     adapt
         First train the model on this image for 20 seconds; kept only when clearly better on a held-out part.
+    attention
+        File for the map of which regions drove the result; for models trained with --attention.
     keep_dtype
         Round to the pixel type of the input.
     tile_size
@@ -41,6 +44,7 @@ def denoise(
     from napari_recon import api
 
     check_output(output, input, keep_dtype)
+    check_attention(attention, input, model)
     image = api.read_image(input, axes=axes)
     with Progress() as progress:
         result = api.denoise(
@@ -53,6 +57,7 @@ def denoise(
             device=device,
             on_progress=progress,
         )
+        write_attention(attention, image, model, tile_size=tile_size, device=device, on_progress=progress)
     api.write_image(output, result)
     print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_output, print_json
+from napari_recon.cli._common import Axes, Device, Progress, check_attention, check_output, print_json, write_attention
 from napari_recon.errors import ReconError
 
 
@@ -18,6 +18,7 @@ def upscale(
     model: str | None = None,
     fidelity: float = 1.0,
     trust: Path | None = None,
+    attention: Path | None = None,
     axes: Axes = None,
     keep_dtype: Annotated[bool, Parameter(negative=())] = False,
     tile_size: int | None = None,
@@ -37,6 +38,8 @@ def upscale(
         1: faithful weights. 0: those that look sharp and invent texture. Between them: interpolated.
     trust
         File for the map of how far each pixel can be trusted.
+    attention
+        File for the map of which regions drove the result; for models trained with --attention.
     keep_dtype
         Round to the pixel type of the input.
     tile_size
@@ -50,6 +53,7 @@ def upscale(
     loaded = api.load_model(model) if model is not None else api.shipped_upscaler(2 if scale is None else scale)
     if scale is not None and loaded.spec.scale != scale:
         raise ReconError(f"{loaded.name} upscales by {loaded.spec.scale}, not by {scale}.", "Leave one of them out.")
+    check_attention(attention, input, loaded)
     image = api.read_image(input, axes=axes)
     with Progress() as progress:
         result, trusted = api.upscale(
@@ -62,6 +66,8 @@ def upscale(
             device=device,
             on_progress=progress,
         )
+        more = {"fidelity": fidelity, "tile_size": tile_size, "device": device}
+        write_attention(attention, image, loaded, on_progress=progress, **more)
     api.write_image(output, result)
     if trust is not None:
         api.write_image(trust, trusted)

@@ -26,6 +26,8 @@ class ModelSpec:
         Whether the network takes the noise level as a second argument.
     guided : bool
         Whether the network takes the universal denoiser's answer to its input as a second argument.
+    attention : bool
+        Whether the network has attention gates, which an attention map can show.
     """
 
     task: str
@@ -36,3 +38,4 @@ class ModelSpec:
     scale: int = 1
     noise_aware: bool = False
     guided: bool = False
+    attention: bool = False

@@ -35,6 +35,9 @@ class AutoencoderConfig(Config):
         "Top skip",
         "Skip connection at full resolution; sharper with clean targets, harmful in blind-spot training.",
     )
+    attention: bool = option(
+        False, "Attention", "Weigh each skip connection by a learned gate; the gates can be shown as a map."
+    )
     code_length: int = option(
         128, "Code length", "Numbers per code of the bottleneck network.", minimum=1, maximum=4096
     )
@@ -74,6 +77,13 @@ class AutoencoderConfig(Config):
             raise ReconError(f"The {self.network} network is 2D only.", "Use network='unet' or dimensions=2.")
         if self.network == "universal" and self.channels != 1:
             raise ReconError("The universal network takes one channel at a time.", "Use channels=1.")
+        if self.attention and self.network != "unet":
+            raise ReconError(f"The {self.network} network has no attention.", "Use network='unet' or attention=False.")
+        if self.attention and self.depth == 1 and not self.top_skip:
+            raise ReconError(
+                "A U-Net of depth 1 without top_skip has no skip connection that attention could weigh.",
+                "Use depth=2 or more, or top_skip=True.",
+            )
         if self.image_size % 4:
             raise ReconError(f"The coded patch cannot be {self.image_size} wide.", "Use a multiple of 4.")
 
@@ -92,7 +102,15 @@ def spec(config: AutoencoderConfig) -> ModelSpec:
     else:
         multiple, reach = 8, 90
     axes = "YX" if config.dimensions == 2 else "ZYX"
-    return ModelSpec("denoise", axes, config.channels, multiple, reach, noise_aware=config.network == "universal")
+    return ModelSpec(
+        "denoise",
+        axes,
+        config.channels,
+        multiple,
+        reach,
+        noise_aware=config.network == "universal",
+        attention=config.attention,
+    )
 
 
 def build(config: AutoencoderConfig) -> nn.Module:
@@ -107,4 +125,5 @@ def build(config: AutoencoderConfig) -> nn.Module:
         return UniversalUNet()
     from napari_recon.models.unet import UNet
 
-    return UNet(config.dimensions, config.channels, config.depth, config.features, config.top_skip)
+    c = config
+    return UNet(c.dimensions, c.channels, c.depth, c.features, c.top_skip, c.attention)

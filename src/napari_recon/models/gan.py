@@ -29,7 +29,9 @@ class GANConfig(Config):
     )
     features: int = option(48, "Features", "Feature maps of a layer; an even number.", minimum=4, maximum=256)
     blocks: int = option(4, "Blocks", "Number of blocks of the generator.", minimum=1, maximum=32)
-    attention: bool = option(False, "Attention", "Weigh the pixels inside each block by a learned gate.")
+    attention: bool = option(
+        False, "Attention", "Weigh the pixels inside each block by a learned gate; the gates can be shown as a map."
+    )
     loss: str = option(
         "charbonnier",
         "Loss",
@@ -106,7 +108,7 @@ REACH = {"compact": 1, "residual": 2, "rrdb": 6}  # pixels that a block sees bey
 def spec(config: GANConfig) -> ModelSpec:
     """Describe the network that `config` means."""
     reach = 3 + config.blocks * (REACH[config.network] + 3 * config.attention)
-    return ModelSpec("upscale", "YX", config.channels, 1, reach, scale=config.scale)
+    return ModelSpec("upscale", "YX", config.channels, 1, reach, scale=config.scale, attention=config.attention)
 
 
 def at_fidelity(config: GANConfig, weights: dict[str, Tensor], fidelity: float) -> tuple[GANConfig, dict[str, Tensor]]:

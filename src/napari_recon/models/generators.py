@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from napari_recon.models._gates import Gate
+
 
 def enlarge(x: Tensor, scale: int) -> Tensor:
     """Bicubic enlargement (a = -0.5, as MATLAB's), pixel centres half a pixel inside the border as on a camera."""
@@ -41,11 +43,13 @@ class SpatialAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weigh = nn.Conv2d(2, 1, 7, padding=3)
+        self.gate = Gate()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features, each pixel times its gate."""
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
-        return x * torch.sigmoid(self.weigh(summary))
+        out: Tensor = x * self.gate(self.weigh(summary))
+        return out
 
 
 class ResidualBlock(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, blur_pool, double_conv
+from napari_recon.models._gates import SkipAttention
 
 
 class UNet(nn.Module):
@@ -25,9 +26,13 @@ class UNet(nn.Module):
         Feature maps at full resolution; doubled at each halving.
     top_skip : bool
         Whether the encoder's features at full resolution reach the decoder; False is N2V2.
+    attention : bool
+        Whether each skip connection goes through a `SkipAttention`.
     """
 
-    def __init__(self, dims: int, channels: int, depth: int, features: int, top_skip: bool) -> None:
+    def __init__(
+        self, dims: int, channels: int, depth: int, features: int, top_skip: bool, attention: bool = False
+    ) -> None:
         super().__init__()
         widths = [features * 2**level for level in range(depth + 1)]
         self.top_skip = top_skip
@@ -40,6 +45,11 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(
             double_conv(dims, widths[level + 1] + (widths[level] if self._has_skip(level) else 0), widths[level])
             for level in reversed(range(depth))
+        )
+        self.gates = nn.ModuleList(
+            SkipAttention(dims, widths[level], widths[level + 1])
+            for level in reversed(range(depth))
+            if attention and self._has_skip(level)
         )
         self.tail = CONV[dims](features, channels, 1)
         self.apply(_initialise)
@@ -56,9 +66,12 @@ class UNet(nn.Module):
             skips.append(x)
             x = pool(x)
         x = self.middle(x)
-        for level, block in zip(reversed(range(len(skips))), self.decoder, strict=True):
+        for n, block in enumerate(self.decoder):
+            level = len(skips) - 1 - n
             x = self.upsample(x)
-            x = block(torch.cat([x, skips[level]], dim=1) if self._has_skip(level) else x)
+            if self._has_skip(level):
+                x = torch.cat([x, self.gates[n](skips[level], x) if self.gates else skips[level]], dim=1)
+            x = block(x)
         out: Tensor = self.tail(x)
         return out
 

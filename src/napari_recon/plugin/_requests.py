@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 # api is imported inside the functions that run on a job's thread: it imports torch, which takes seconds.
 
 
+MAPPED = ("fidelity", "tile_size", "tile_overlap", "device", "precision")  # options that an attention map takes too
+
+
 @dataclass(frozen=True)
 class Denoised:
-    """Result of a `DenoiseRequest`."""
+    """Result of a `DenoiseRequest`; what was not wanted is None."""
 
     image: Image
     residual: Any
+    attention: Any
     record: dict[str, Any]
     seconds: float
 
@@ -45,12 +49,15 @@ class DenoiseRequest:
         Keyword arguments of `napari_recon.api.denoise`.
     residual : bool
         Whether the part that was removed is wanted too.
+    attention : bool
+        Whether the map of the network's attention is wanted too.
     """
 
     source: Snapshot
     model: Any
     options: dict[str, Any]
     residual: bool = False
+    attention: bool = False
 
     def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Denoised:
         """Do it. Runs on any thread."""
@@ -61,20 +68,22 @@ class DenoiseRequest:
         image = api.denoise(noisy, self.model, on_progress=on_progress, cancel=cancel, **self.options)
         record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
         residual = np.subtract(noisy.array, image.array, dtype=np.float32) if self.residual else None
-        return Denoised(image, residual, record, time.monotonic() - start)
+        attention = attention_of(self, on_progress, cancel)
+        return Denoised(image, residual, attention, record, time.monotonic() - start)
 
     def as_python(self) -> str:
         """Write lines that do the same."""
         given = arguments(model_text(self.model), **chosen(self.options))
-        return script(["denoise"], self.source, f"denoised = denoise(image, {given})")
+        return attentive_script("denoise", self, f"denoised = denoise(image, {given})")
 
 
 @dataclass(frozen=True)
 class Upscaled:
-    """Result of an `UpscaleRequest`; `trust` is None unless it was wanted."""
+    """Result of an `UpscaleRequest`; what was not wanted is None."""
 
     image: Image
     trust: Any
+    attention: Any
     record: dict[str, Any]
     seconds: float
 
@@ -93,12 +102,15 @@ class UpscaleRequest:
         Keyword arguments of `napari_recon.api.upscale`.
     trust : bool
         Whether the map of trust is wanted too.
+    attention : bool
+        Whether the map of the network's attention is wanted too.
     """
 
     source: Snapshot
     model: Any
     options: dict[str, Any]
     trust: bool = False
+    attention: bool = False
 
     def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Upscaled:
         """Do it. Runs on any thread."""
@@ -109,14 +121,36 @@ class UpscaleRequest:
             self.source.image, self.model, return_trust=True, on_progress=on_progress, cancel=cancel, **self.options
         )
         record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
-        return Upscaled(image, trust.array if self.trust else None, record, time.monotonic() - start)
+        attention = attention_of(self, on_progress, cancel)
+        return Upscaled(image, trust.array if self.trust else None, attention, record, time.monotonic() - start)
 
     def as_python(self) -> str:
         """Write lines that do the same."""
         wanted = {"return_trust": True} if self.trust else {}
         given = arguments(model_text(self.model), **chosen(self.options), **wanted)
         names = "upscaled, trust" if self.trust else "upscaled"
-        return script(["upscale"], self.source, f"{names} = upscale(image, {given})")
+        return attentive_script("upscale", self, f"{names} = upscale(image, {given})")
+
+
+def attention_of(request: DenoiseRequest | UpscaleRequest, on_progress: ProgressCallback, cancel: CancelToken) -> Any:
+    """Make the map of attention of a request, None where it is not wanted."""
+    if not request.attention:
+        return None
+    from napari_recon import api
+
+    options = {k: v for k, v in request.options.items() if k in MAPPED}
+    return api.attention_map(
+        request.source.image, request.model, on_progress=on_progress, cancel=cancel, **options
+    ).array
+
+
+def attentive_script(verb: str, request: DenoiseRequest | UpscaleRequest, line: str) -> str:
+    """Write a script of one verb, and of the map of attention where it is wanted."""
+    if not request.attention:
+        return script([verb], request.source, line)
+    options = {k: v for k, v in chosen(request.options).items() if k in MAPPED}
+    given = arguments(model_text(request.model), **options)
+    return script([verb, "attention_map"], request.source, line, f"attention = attention_map(image, {given})")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from napari_recon.plugin._extent import ExtentChooser
 from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
-from napari_recon.plugin._layers import refuse_labels
+from napari_recon.plugin._layers import add_result, refuse_labels
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._preview import Previewer
@@ -22,6 +22,9 @@ from napari_recon.plugin._run_controls import RunControls, duration
 from napari_recon.plugin._session import session
 from napari_recon.plugin._tile_options import TileOptions
 from napari_recon.progress import ProgressEvent
+
+ATTENTION_HELP = "Add a layer that is bright where the network's attention gates let features through."
+NO_ATTENTION = "This model has no attention gates; one trained with Attention (under Advanced) has."
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,12 @@ class RestorePanel(Panel):
         self.keep_dtype = QCheckBox("keep type")
         self.keep_dtype.setChecked(True)
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
+        self.attention = QCheckBox("attention layer")
         self.extent = ExtentChooser(self.verb.capitalize())
         self.device = DeviceBadge()
         add_row(rows, title, row(slider, self.preview.box))
         rows.addRow(row(self.keep_dtype, *switches))
+        rows.addRow(self.attention)
         rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
         self.controls.requested.connect(self._run)
@@ -120,6 +125,16 @@ class RestorePanel(Panel):
         """Add the result of a run on a snapshot; return its layer and what to say of it."""
         raise NotImplementedError
 
+    def show_attention(self, done: Any, source: Any) -> None:
+        """Add the map of attention of a run where it was asked for; `source` is where the result lies."""
+        if done.attention is not None:
+            shown = {"colormap": "inferno", "contrast_limits": (0.0, 1.0), "visible": False}
+            add_result(self.viewer, source, done.attention, "attention", done.record, **shown)
+
+    def wants_attention(self) -> bool:
+        """Whether the map of attention is asked for, of a model that has one."""
+        return self.attention.isEnabled() and self.attention.isChecked()
+
     def choice_changed(self) -> None:
         """Follow the layer, its axes and the model in what only the subclass shows."""
 
@@ -129,6 +144,9 @@ class RestorePanel(Panel):
         self.data.show_layer(layer, spec.axes if spec else "YX", "Open an image to begin.")
         if layer is not None:
             self.keep_dtype.setText(f"keep {layer.dtype}")
+        gates = spec is not None and spec.attention
+        self.attention.setEnabled(gates)
+        self.attention.setToolTip(ATTENTION_HELP if gates else NO_ATTENTION)
         self.choice_changed()
         self.preview.follow()
 

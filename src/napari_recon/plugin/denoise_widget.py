@@ -41,13 +41,14 @@ class DenoiseWidget(RestorePanel):
         layer, model, options = self.chosen()
         options = {"strength": self._strength(), "adapt": self.adapt.isChecked(), **options}
         source = self.extent.take(self.viewer, layer, self.data.axes())
-        return DenoiseRequest(source, model, options, self.residual.isChecked())
+        return DenoiseRequest(source, model, options, self.residual.isChecked(), self.wants_attention())
 
     def show_result(self, done: Denoised, source: Any) -> tuple[Any, str]:
         """Add the denoised layer, and what was removed where it was asked for."""
         if done.residual is not None:
             shown = {"colormap": "gray", "contrast_limits": _residual_limits(done.residual), "visible": False}
             add_result(self.viewer, source, done.residual, "residual", done.record, **shown)
+        self.show_attention(done, source)
         layer = add_result(self.viewer, source, done.image.array, "denoised", done.record)
         record = done.record
         notes = "".join(f" · {note}" for note in (*record.get("notes", ()), f"{COMPARE_KEY}: before/after"))

@@ -33,7 +33,8 @@ class UpscaleWidget(RestorePanel):
         """Read the panel; raises `ReconError` when something is missing or does not fit."""
         layer, model, options = self.chosen()
         source = self.extent.take(self.viewer, layer, self.data.axes())
-        return UpscaleRequest(source, model, {"fidelity": self._fidelity(), **options}, self.trust.isChecked())
+        options = {"fidelity": self._fidelity(), **options}
+        return UpscaleRequest(source, model, options, self.trust.isChecked(), self.wants_attention())
 
     def show_result(self, done: Upscaled, source: Any) -> tuple[Any, str]:
         """Add the upscaled layer, and the map of trust where it was asked for."""
@@ -42,6 +43,7 @@ class UpscaleWidget(RestorePanel):
         if done.trust is not None:
             shown = {"colormap": "viridis", "contrast_limits": (0.0, 1.0), "visible": False}
             add_result(self.viewer, placed, done.trust, "trust", record, **shown)
+        self.show_attention(done, placed)
         layer = add_result(self.viewer, placed, done.image.array, f"x{record['scale']}", record)
         return layer, f"Upscaled in {done.seconds:.1f} s · {_verdict(record)}"
 
