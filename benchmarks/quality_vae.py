@@ -63,7 +63,9 @@ def fmd(folder: Path | None, options: Row) -> Iterator[Row]:
         model, seconds = trained(f"fmd_{channel}", noisy, folder, **options)
         made = api.sample(noisy, model, 100, outputs=("samples", "mean", "std"))
         samples, direct = made.samples, made.mean
-        of_fifty, of_all = samples[:50].mean(axis=0), samples.mean(axis=0)
+        of_fifty, of_all = (
+            api.sample(noisy, model, n, outputs=("mean",), mean_of_samples=True).mean for n in (50, 100)
+        )
         error = np.abs(direct - truth)
         noise = model.normalization.noise[0]  # type: ignore[union-attr]
         # The truth is the mean of 50 shots, rounded: it errs too.

@@ -48,10 +48,13 @@ def test_samples_differ_by_no_more_than_the_noise_and_mean_and_spread_are_theirs
     assert made.samples.shape == (8, 96, 150)
     assert made.samples.dtype == np.float32
     assert len({s.tobytes() for s in made.samples}) == 8
-    np.testing.assert_allclose(made.mean, made.samples.mean(axis=0), rtol=1e-4)
-    np.testing.assert_array_equal(made.median, np.median(made.samples, axis=0))
+    # Around the direct mean the samples are as wide as the calibration says.
     factor = (vae.provenance["calibration"] or {"factor": 1.0})["factor"]
-    np.testing.assert_allclose(made.std, factor * made.samples.std(axis=0, ddof=1), rtol=1e-3, atol=1e-3)
+    direct = api.sample(picture[0], vae, outputs=("mean",)).mean
+    unwidened = direct + (made.samples - direct) / factor
+    np.testing.assert_allclose(made.mean, unwidened.mean(axis=0), rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(made.median, np.median(made.samples, axis=0))
+    np.testing.assert_allclose(made.std, made.samples.std(axis=0, ddof=1), rtol=1e-4, atol=1e-3)
     assert (made.variation >= 0).all()
     noise = np.sqrt(picture[1])
     assert (made.samples.std(axis=0) < 2 * noise).all()

@@ -29,11 +29,12 @@ class Samples(NamedTuple):
     Parameters
     ----------
     samples
-        Images that may have been there, along a new first axis (S).
-    mean, median
-        Of the samples, pixel by pixel; the mean is the best single guess.
-    std
-        Standard deviation of the samples, times the model's calibration.
+        Images that may have been there, along a new first axis (S); their deviations from the mean take
+        the calibrated factor of the model, so that they differ from it as much as it errs.
+    mean
+        The best single guess.
+    median, std
+        Of the samples, pixel by pixel.
     variation
         `std` over the mean above the camera's offset.
     """
@@ -73,7 +74,7 @@ def sample(
     outputs : sequence of str
         What to make: any of samples, mean, median, std, variation. Without samples, memory does not grow with `n`.
     mean_of_samples : bool
-        Whether the mean is that of the samples; else the direct head gives it in one pass.
+        Whether the mean is that of samples before calibration; else the direct head gives it in one pass.
     axes : str, optional
         Axes of an array that does not know its own, such as ``"ZYX"``.
     seed : int

@@ -37,7 +37,7 @@ class SampleRunner(TileRunner):
     mean_of_samples : bool
         Whether the mean is that of the samples, instead of the answer of the direct head.
     spread : float
-        What the standard deviation of the samples is multiplied by.
+        What the deviations of the samples from the direct mean are multiplied by.
     """
 
     def __init__(
@@ -66,27 +66,28 @@ class SampleRunner(TileRunner):
         """Make the wanted outputs, (outputs, *seen.raw.shape), in the units of the image."""
         mean = self._in_units(self._network(seen)[None], seen)[0]
         bias = self._bias(mean, seen)
+        mean += bias
         if self.wanted == ["mean"] and not self.mean_of_samples:
-            return np.stack([mean + bias])
-        samples = self._in_units(self._samples(seen), seen) + bias
+            return np.stack([mean])
+        drawn = self._in_units(self._samples(seen), seen) + bias
+        # Samples of a network agree too well with each other: as far from the mean as the truth is, on average. The
+        # direct mean, because a sample shall not depend on how many others are drawn.
+        samples = mean + np.float32(self.spread) * (drawn - mean)
         made: list[NDArray[np.float32]] = []
         for name in self.wanted:
             if name == "samples":
                 made.extend(samples)
-            elif name == "mean" and not self.mean_of_samples:
-                made.append(mean + bias)
+            elif name == "mean":
+                made.append(drawn.mean(axis=0) if self.mean_of_samples else mean)
             else:
                 made.append(self._statistic(name, samples, seen))
         return np.stack(made)
 
     def _statistic(self, name: str, samples: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
-        mean: NDArray[np.float32] = samples.mean(axis=0)
-        if name == "mean":
-            return mean
         if name == "median":
             return np.asarray(np.median(samples, axis=0), np.float32)
-        std: NDArray[np.float32] = np.float32(self.spread) * samples.std(axis=0, ddof=1)
-        return std if name == "std" else std / self._signal(mean, seen)
+        std: NDArray[np.float32] = samples.std(axis=0, ddof=1)
+        return std if name == "std" else std / self._signal(samples.mean(axis=0), seen)
 
     def _signal(self, mean: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
         """Mean above the camera's offset, no less than the noise of a black pixel."""
