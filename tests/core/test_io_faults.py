@@ -21,6 +21,7 @@ from napari_recon.image import Image
 from napari_recon.io import FORMATS, read_image, write_image
 
 WINDOWS = sys.platform == "win32"
+FILES = sorted(suffix for suffix, form in FORMATS.items() if not form.folder)
 
 
 def assert_same(read, written):
@@ -48,7 +49,7 @@ def read_or_refused(path):
 
 
 @settings(deadline=None, max_examples=120)
-@given(st.sampled_from([*sorted(FORMATS), "f8.tif", "f2.tif"]), st.floats(0, 1, exclude_max=True))
+@given(st.sampled_from([*FILES, "f8.tif", "f2.tif"]), st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_refused_or_whole(kind, part):
     """Never fewer planes, zeros, or other axes than were written."""
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,6 @@
 """What the commands share: flags, progress on stderr, checks of outputs, JSON on stdout."""
 
 import json
-import math
 import os
 import signal
 import sys
@@ -13,6 +12,8 @@ from typing import Annotated, Any, Self
 from cyclopts import Parameter
 
 from napari_recon.errors import ReconError
+from napari_recon.io._files import is_store
+from napari_recon.io._header import finite
 from napari_recon.progress import CancelToken, ProgressEvent
 
 Axes = Annotated[str | None, Parameter(help="Axes of the input, such as ZYX, when the file does not say.")]
@@ -69,7 +70,7 @@ def check_writable(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
-    if path.is_dir():
+    if path.is_dir() and not is_store(path):
         raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
 
@@ -103,13 +104,4 @@ def write_attention(path: Path | None, image: Any, model: Any, **options: Any) -
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(_finite(value), indent=2, default=str))
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinity and not-a-number, which JSON lacks, by null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+    print(json.dumps(finite(value), indent=2, default=str))

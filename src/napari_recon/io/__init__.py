@@ -8,15 +8,24 @@ import numpy as np
 
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
-from napari_recon.io import raster, tiff
-from napari_recon.io._files import check_memory, reading, replacing
+from napari_recon.io import ome_zarr, raster, tiff
+from napari_recon.io._files import check_memory, is_store, reading, replacing, replacing_folder
+from napari_recon.io._ngff import VERSIONS
 
 
 class Format(NamedTuple):
-    """How files of one suffix are read and written; `write` gets the path of a temporary file."""
+    """How files of one suffix are read and written; `write` gets the path of a temporary file, or folder.
+
+    Formats of several versions take one as the third argument of `write`.
+    """
 
     read: Callable[[Path], Image]
-    write: Callable[[Path, Image], None]
+    write: Callable[..., None]
+    folder: bool = False
+    versions: tuple[str, ...] = ()
+
+
+_ZARR = Format(ome_zarr.read, ome_zarr.write, folder=True, versions=VERSIONS)
 
 
 FORMATS: dict[str, Format] = {
@@ -27,6 +36,8 @@ FORMATS: dict[str, Format] = {
     ".png": Format(raster.read, raster.write_png),
     ".jpg": Format(raster.read, raster.write_jpeg),
     ".jpeg": Format(raster.read, raster.write_jpeg),
+    ".ome.zarr": _ZARR,
+    ".zarr": _ZARR,
 }
 """Suffix (lower case, the longest that fits counts) to format."""
 
@@ -37,14 +48,16 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
     Parameters
     ----------
     path : str or Path
-        A file in one of `FORMATS`. Of a TIFF with several images, or several resolutions, the first is read.
+        A file in one of `FORMATS`. Of a file with several images, or several resolutions, the first is read.
+        The folder of one image inside a larger Zarr folder may have any name.
     axes : str or None
         Axes of the image, one letter of ``"TZCYXS"`` for each; None takes them from the file, or guesses.
 
     Returns
     -------
     Image
-        In memory, with the axes, scale, units and channel names that the file states; named after the file.
+        In memory (OME-Zarr: on disk until its pixels are needed), with the axes, scale, units and channel names
+        that the file states; named after the file.
 
     Raises
     ------
@@ -53,14 +66,15 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
         the axes do not fit.
     """
     path = Path(path).expanduser()
-    suffix = _suffix(path)
-    with reading(path):
+    inside = not path.name.lower().endswith(tuple(FORMATS)) and is_store(path)
+    suffix = ".zarr" if inside else _suffix(path)
+    with reading(path, FORMATS[suffix].folder):
         image = FORMATS[suffix].read(path)
-    image = image.with_array(image.array, name=path.name[: -len(suffix)])
+    image = image.with_array(image.array, name=path.name if inside else path.name[: -len(suffix)])
     return image if axes is None else image.relabel(axes)
 
 
-def write_image(path: str | Path, image: Any, axes: str | None = None) -> None:
+def write_image(path: str | Path, image: Any, axes: str | None = None, *, version: str | None = None) -> None:
     """Write an image file, whole or not at all.
 
     Parameters
@@ -69,9 +83,12 @@ def write_image(path: str | Path, image: Any, axes: str | None = None) -> None:
         Where to; its suffix chooses the format. A file of that name is replaced once the new one is complete.
     image : Image or array
         What to write. TIFF keeps its axes, type, scale, position and units, and so do PNG and JPEG, which
-        hold grey or colour images of 8 bits (PNG also grey ones of 16 bits).
+        hold grey or colour images of 8 bits (PNG also grey ones of 16 bits). OME-Zarr takes images larger than
+        the memory (dask) and adds a pyramid.
     axes : str or None
         Axes of an array, as for `as_image`.
+    version : str, optional
+        Of OME-Zarr: ``"0.5"``, or ``"0.4"`` for older programs.
 
     Raises
     ------
@@ -79,14 +96,17 @@ def write_image(path: str | Path, image: Any, axes: str | None = None) -> None:
         When the format cannot hold the image, or the file cannot be written; an old file is then untouched.
     """
     path = Path(path).expanduser()
-    suffix = _suffix(path)
+    form = FORMATS[_suffix(path)]
+    if version is not None and version not in form.versions:
+        known = f"Versions are {' and '.join(form.versions)}." if form.versions else "Leave the version out."
+        raise ReconError(f"{path.name} cannot be of version {version}.", known)
     image = as_image(image, axes)
-    if not isinstance(image.array, np.ndarray):
+    if not form.folder and not isinstance(image.array, np.ndarray):
         check_memory(image.array.nbytes, "The image to be written")
         # Computed before the file is opened: what goes wrong there is no fault of the file.
         image = image.with_array(np.asarray(image.array))
-    with replacing(path) as temporary:
-        FORMATS[suffix].write(temporary, image)
+    with (replacing_folder if form.folder else replacing)(path) as temporary:
+        form.write(temporary, image, *([version] if version else []))
 
 
 def _suffix(path: Path) -> str:

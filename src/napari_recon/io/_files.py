@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from napari_recon.errors import ReconError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MARKS = (".zgroup", ".zarray", ".zattrs", "zarr.json")  # one of them is in every Zarr folder
 
 
 @contextmanager
@@ -44,13 +46,60 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a decoder raises on a missing, unreadable or damaged file into a `ReconError`."""
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Do as `replacing` does, for a Zarr folder."""
+    check_store(path)
+    temporary = path.resolve().with_name(f".{uuid4().hex}.part")
     try:
-        if path.stat().st_size == 0:
+        temporary.mkdir()
+        yield temporary
+        take_place(temporary, path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def take_place(folder: Path, path: Path) -> None:
+    """Give a finished folder its name; an older one of that name goes once the new one stands there."""
+    target = path.resolve()
+    if not target.exists():
+        folder.replace(target)
+        return
+    old = target.with_name(f".{uuid4().hex}.old")
+    target.replace(old)
+    try:
+        folder.replace(target)
+    except OSError:
+        old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_store(path: Path) -> bool:
+    """Whether this is a Zarr folder."""
+    return path.is_dir() and any((path / mark).exists() for mark in _MARKS)
+
+
+def check_store(path: Path) -> None:
+    """Refuse to replace what is no Zarr folder, and may hold anything."""
+    if path.exists() and not is_store(path) and (path.is_file() or any(path.iterdir())):
+        raise ReconError(f"{path} exists and is not a Zarr folder.", "Choose another name, or remove it first.")
+
+
+@contextmanager
+def reading(path: Path, folder: bool = False) -> Iterator[None]:
+    """Turn what a decoder raises on a missing, unreadable or damaged file (or folder) into a `ReconError`."""
+    try:
+        if not path.is_dir() and path.stat().st_size == 0:
             raise ReconError(f"{path} is an empty file.", "Export or copy it again.")
-        if path.is_dir():
-            raise ReconError(f"{path} is a folder.", "Give one image file in it.")
+        if path.is_dir() != folder:
+            raise ReconError(
+                f"{path} is a {'file' if folder else 'folder'}.",
+                "An OME-Zarr image is a folder: unpack it, if it is an archive."
+                if folder
+                else "Give one image file in it.",
+            )
         yield
     except ReconError:
         raise

@@ -38,6 +38,15 @@ def dump(image: Image, order: str) -> str:
     )
 
 
+def finite(value: Any) -> Any:
+    """Replace infinity and not-a-number, which JSON lacks, by null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 def restore(array: np.ndarray[Any, Any], text: str) -> Image | None:
     """Rebuild an image from pixels in the order of `arrange`, whose axes may be merged or squeezed.
 
