@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from napari_recon.api import (
         attention_map,
+        complete,
         decode,
         denoise,
         encode,
@@ -41,6 +42,7 @@ __all__ = [
     "ReconError",
     "__version__",
     "attention_map",
+    "complete",
     "decode",
     "denoise",
     "encode",

@@ -43,6 +43,14 @@ VARIANTS = {
         "compact": {"network": "compact", "features": 4, "blocks": 2},
         "rrdb": {"network": "rrdb", "features": 4, "blocks": 1},
     },
+    "texture": {
+        "one level": {"features": 4, "levels": 1},
+        "three levels joint channels": {"features": 4, "levels": 3, "channels": 3},
+    },
+    "completion": {
+        "shallow": {"features": 4, "depth": 1},
+        "deep joint channels": {"features": 4, "depth": 3, "channels": 3},
+    },
 }
 CASES = [pytest.param(f, v, id=f"{f}: {n}") for f, variants in VARIANTS.items() for n, v in variants.items()]
 

@@ -1,6 +1,7 @@
 """The verbs. Each is a plain function of an image; it runs on any thread and knows no GUI."""
 
 from napari_recon.api.attention import attention_map, attention_model
+from napari_recon.api.completing import complete
 from napari_recon.api.compression import Encoded, decode, encode
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.exploring import interpolate, latent_factors, traverse
@@ -17,6 +18,7 @@ __all__ = [
     "Samples",
     "attention_map",
     "attention_model",
+    "complete",
     "decode",
     "denoise",
     "encode",

@@ -16,6 +16,7 @@ from napari_recon.image import Image, as_image
 from napari_recon.inference.generation import generate_pixels
 from napari_recon.inference.guide import make_guide
 from napari_recon.inference.sampling import OUTPUTS, SampleRunner
+from napari_recon.inference.texture import texture_pixels
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 
 MOST_SAMPLES = 10_000
@@ -145,17 +146,18 @@ def generate(
     channel: int = 0,
     temperature: float = 1.0,
     noise: bool = False,
+    tileable: bool = False,
     seed: int = 0,
     device: str = "auto",
     on_progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> NDArray[np.float32]:
-    """Make new images from the prior of a VAE: images like those it was trained on.
+    """Make new images like those that a model was trained on: from the prior of a VAE, or texture.
 
     Parameters
     ----------
     model : TrainedModel, str or path
-        Of the VAE family.
+        Of the VAE or the texture family.
     shape : sequence of int
         (Y, X) of each image, or (Z, Y, X) for a 3D model; any size.
     n : int
@@ -165,7 +167,9 @@ def generate(
     temperature : float
         Standard deviation of the latents, 0 to 2: below 1 the images are plainer, above 1 more varied than the data.
     noise : bool
-        Whether to add the noise that was measured on the training data.
+        Whether to add the noise that a VAE measured on the training data; a texture has it already.
+    tileable : bool
+        Whether a texture shall go on without a seam where it is laid beside itself.
     seed : int
         The same seed gives the same images.
     device : str
@@ -185,7 +189,10 @@ def generate(
     Cancelled
         When stopped.
     """
-    loaded = load_sampler(model)
+    loaded = load_model(model)
+    texture = loaded.spec.task == "generate"
+    if not texture:
+        loaded = load_sampler(loaded)
     _check(n, seed, (), False)
     sides = tuple(int(s) for s in shape)
     if len(sides) != len(loaded.spec.axes) or min(sides) < 1:
@@ -195,10 +202,14 @@ def generate(
         )
     if not 0 <= temperature <= 2:
         raise ReconError(f"The temperature cannot be {temperature}.", "It goes from 0 to 2; 1 is as trained.")
+    if texture and noise:
+        raise ReconError("A texture has its noise already.", "Leave noise out.")
+    if tileable and not texture:
+        raise ReconError(f"{loaded.name} cannot make images without a seam.", "Train a texture, or leave tileable out.")
+    make = texture_pixels if texture else generate_pixels
+    switch = tileable if texture else noise
     reporter = Reporter(on_progress, "generate", total=n)
-    return generate_pixels(
-        loaded, sides, n, channel, temperature, noise, seed, device, reporter, cancel or CancelToken()
-    )
+    return make(loaded, sides, n, channel, temperature, switch, seed, device, reporter, cancel or CancelToken())
 
 
 def load_sampler(model: Model) -> TrainedModel:

@@ -7,21 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from skimage.measure import block_reduce
-from torch import nn
-
 from napari_recon.api.models import Model, load_model
+from napari_recon.api.previews import previewer
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate
-from napari_recon.data.normalization import Normalization
 from napari_recon.data.patches import PatchSampler
 from napari_recon.device import choose_device
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.calibration import calibrate
 from napari_recon.inference.guide import make_guide
-from napari_recon.inference.predict import predict
 from napari_recon.models import get_family
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 from napari_recon.training.data import Guide, prepare
@@ -54,7 +49,8 @@ def train(
     Parameters
     ----------
     family : str
-        ``"autoencoder"`` to denoise, ``"vae"`` to sample, ``"gan"`` to upscale.
+        ``"autoencoder"`` to denoise, ``"vae"`` to sample, ``"gan"`` to upscale, ``"texture"`` to generate,
+        ``"completion"`` to fill holes.
     image : Image, array, or list of them
         What to learn from; noisy images suffice.
     target : Image, array, or list of them, optional
@@ -71,7 +67,8 @@ def train(
     resume : bool
         Go on from `checkpoint`, exactly as if there had been no break.
     preview : Image or array, optional
-        Small image to restore now and then, for an upscaler binned first; the result comes with the progress events.
+        Small image to restore now and then, for an upscaler binned and for a completion holed first; the result comes
+        with the progress events.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     on_progress, cancel
@@ -111,8 +108,8 @@ def train(
         step.use(normalization, sampler)
         sampler.rotations = sampler.rotations and step.rotations
         missing = _count_missing(sampler, on_progress if fabric.is_global_zero else None)
-        region = _coarse(as_image(preview, axes), spec.scale) if preview is not None else None
-        picture = _previewer(family, config, normalization, region, str(fabric.device)) if region else None
+        region = as_image(preview, axes) if preview is not None else None
+        picture = previewer(family, config, normalization, region, str(fabric.device)) if region else None
         result = fit(
             step,
             sampler,
@@ -216,26 +213,3 @@ def _guide(axes: str, device: str, on_progress: ProgressCallback | None, cancel:
         return make_guide(image, noise=noise, device=device, on_progress=on_progress, cancel=cancel)
 
     return guide
-
-
-def _coarse(image: Image, scale: int) -> Image:
-    """An image with its pixels binned to squares of `scale`, so that an upscaler gives it back."""
-    if scale == 1:
-        return image
-    cut = image.crop({a: slice(0, max(image.size(a) // scale, 1) * scale) for a in "YX"})
-    blocks = tuple(scale if a in "YX" else 1 for a in image.axes)
-    binned = block_reduce(np.asarray(cut.array, np.float32), blocks, np.mean)  # type: ignore[no-untyped-call]
-    return cut.with_array(binned)
-
-
-def _previewer(family: str, config: Any, normalization: Normalization, region: Image, device: str) -> Any:
-    """A function that restores the region with the network of the moment."""
-    guide = (
-        make_guide(region, noise=normalization.noise, device=device) if get_family(family).spec(config).guided else None
-    )
-
-    def show(network: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
-        model = TrainedModel(family, config, {}, normalization, _network=network)
-        return predict(model, region, guide=guide, device=device).array
-
-    return show

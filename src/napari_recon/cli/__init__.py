@@ -9,13 +9,14 @@ from cyclopts import App, CycloptsError
 
 from napari_recon import __version__
 from napari_recon.cli import library, restoration, sampling
+from napari_recon.cli.completing import complete
 from napari_recon.cli.training import train_app
 from napari_recon.cli.upscaling import upscale
 from napari_recon.errors import Cancelled, ReconError
 
 app = App(
     name="napari-recon",
-    help="Restore microscopy images: denoise, sample, and train the models that do it.",
+    help="Restore microscopy images: denoise, sample, upscale, complete, and train the models that do it.",
     version=__version__,
     result_action="return_value",
 )
@@ -25,6 +26,7 @@ for command in (
     restoration.evaluate,
     restoration.noise,
     upscale,
+    complete,
     sampling.sample,
     sampling.generate,
     sampling.encode,

@@ -79,6 +79,7 @@ def generate(
     channel: int = 0,
     temperature: float = 1.0,
     noise: Annotated[bool, Parameter(negative=())] = False,
+    tileable: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
@@ -89,13 +90,15 @@ def generate(
     output
         Image file for all of them, along a first axis.
     model
-        A model file of the VAE family, or a name that `napari-recon models` lists.
+        A model file of the VAE or the texture family, or a name that `napari-recon models` lists.
     channel
         Which channel, for a model that takes them one by one.
     temperature
         0 to 2; below 1 the images are plainer.
     noise
-        Add the noise that was measured on the training data.
+        Add the noise that a VAE measured on the training data.
+    tileable
+        Make a texture that goes on without a seam where it is laid beside itself.
     seed
         The same seed gives the same images.
     """
@@ -112,6 +115,7 @@ def generate(
             channel=channel,
             temperature=temperature,
             noise=noise,
+            tileable=tileable,
             seed=seed,
             device=device,
             on_progress=progress,

@@ -84,6 +84,7 @@ class PatchSampler:
         self.size_multiple, self.align = size_multiple, align
         self.patch = [_fit_side(patch_size, int(n), size_multiple) for n in smallest]
         self.rotations = rotations and self.patch[-1] == self.patch[-2]
+        self.flips = True
         self.device = inputs[0].device
         splits = [self._split(x, validation_fraction) for x in inputs]
         self.held_out = [held_out for _, held_out in splits]
@@ -127,6 +128,13 @@ class PatchSampler:
             rows.append(torch.cat([head, corners.repeat(len(part.samples), 1)], dim=1))
         return torch.cat(rows), torch.cat(chances)
 
+    def draw_evenly(self) -> None:
+        """From now on draw patches from everywhere alike and as they are, for what learns their statistics."""
+        dims = len(self.patch)
+        sizes = (self._cells[:, 2 + dims :] - self._cells[:, 2 : 2 + dims]).prod(dim=1)
+        self._ladder = sizes.double().cumsum(0)
+        self.flips = False
+
     def draw(self, count: int, rng: torch.Generator) -> Batch:
         """Draw `count` patches with a CPU generator: the same generator state gives the same patches."""
         dims = len(self.patch)
@@ -136,7 +144,7 @@ class PatchSampler:
         low, high = cells[:, 2 : 2 + dims], cells[:, 2 + dims :]
         corner = low + (torch.rand(count, dims, generator=rng) * (high - low)).long()
         corner -= corner % self.align
-        turn = torch.randint(0, 2, (dims + 1,), generator=rng).tolist()
+        turn = torch.randint(0, 2, (dims + 1,), generator=rng).tolist() if self.flips else [0] * (dims + 1)
         places = torch.cat([cells[:, :2], corner], dim=1).tolist()
         return self._batch(places, self.patch, turn)
 

@@ -10,7 +10,7 @@ def cast(pixels: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], str]
     """Round to an integer type within its range, or convert to a floating one; tell what was clipped."""
     if dtype.kind == "f":
         largest = np.finfo(dtype).max
-        outside = (np.abs(pixels) > float(largest)) & np.isfinite(pixels)
+        outside = (np.abs(pixels) > largest) & np.isfinite(pixels)
         clipped = np.where(outside, np.copysign(largest, pixels), pixels).astype(dtype)
         return clipped, _clipping_note(float(outside.mean()), dtype)
     info = np.iinfo(dtype)

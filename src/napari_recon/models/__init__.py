@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
-from napari_recon.models import autoencoder, gan, vae
+from napari_recon.models import autoencoder, completion, gan, texture, vae
 from napari_recon.models._spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -75,6 +75,22 @@ MODELS: dict[str, Family] = {
         "Train a generator to upscale, on high-resolution images alone; adversarially on request.",
         start="upscale-x{scale}",
         settled=gan.SETTLED,
+    ),
+    "texture": Family(
+        texture.TextureConfig,
+        texture.spec,
+        texture.build,
+        "generate",
+        "Train a network to generate texture of any size, on an image that shows it.",
+        {"learning_rate": 2e-3, "batch_size": 4, "patch_size": 128},
+    ),
+    "completion": Family(
+        completion.CompletionConfig,
+        completion.spec,
+        completion.build,
+        "complete",
+        "Train a network to fill holes, on the rest of the image alone; adversarially on request.",
+        {"learning_rate": 2e-3, "batch_size": 8},
     ),
 }
 

@@ -1,4 +1,6 @@
-"""The discriminators of the GAN family, with spectral normalisation (Miyato et al., ICLR 2018)."""
+"""The discriminators of the families that play against one, with spectral normalisation (Miyato et al., ICLR 2018)."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,30 @@ class UNetDiscriminator(nn.Module):
             x = F.leaky_relu(layer(x), 0.2) + levels.pop()
             seen.append(x)
         return self.tail(x)[..., :height, :width], seen
+
+
+class TextureDiscriminator(nn.Module):
+    """Judges patches as large as the structures of a texture: a logit for each ``2**levels`` pixels.
+
+    Parameters
+    ----------
+    channels, features, levels : int
+        Of the images, of the first layer, and halvings of the resolution.
+    """
+
+    def __init__(self, channels: int, features: int, levels: int) -> None:
+        super().__init__()
+        widths = [channels, *(features * min(2**level, 4) for level in range(levels))]
+        self.down = nn.ModuleList(_conv(a, b, 4, 2) for a, b in itertools.pairwise(widths))
+        self.merge, self.tail = _conv(widths[-1], widths[-1]), _conv(widths[-1], 1)
+
+    def forward(self, x: Tensor) -> Judgement:
+        """Judge images (N, channels, Y, X)."""
+        seen = []
+        for layer in (*self.down, self.merge):
+            x = F.leaky_relu(layer(x), 0.2)
+            seen.append(x)
+        return self.tail(x), seen
 
 
 DISCRIMINATORS: dict[str, type[PatchDiscriminator] | type[UNetDiscriminator]] = {

@@ -28,16 +28,25 @@ class UNet(nn.Module):
         Whether the encoder's features at full resolution reach the decoder; False is N2V2.
     attention : bool
         Whether each skip connection goes through a `SkipAttention`.
+    inputs : int, optional
+        Channels in, where they are not as many as those out.
     """
 
     def __init__(
-        self, dims: int, channels: int, depth: int, features: int, top_skip: bool, attention: bool = False
+        self,
+        dims: int,
+        channels: int,
+        depth: int,
+        features: int,
+        top_skip: bool,
+        attention: bool = False,
+        inputs: int | None = None,
     ) -> None:
         super().__init__()
         widths = [features * 2**level for level in range(depth + 1)]
         self.top_skip = top_skip
         self.encoder = nn.ModuleList(
-            double_conv(dims, a, b) for a, b in zip([channels, *widths], widths[:-1], strict=False)
+            double_conv(dims, a, b) for a, b in zip([inputs or channels, *widths], widths[:-1], strict=False)
         )
         self.pool = nn.ModuleList(blur_pool(dims) for _ in range(depth))
         self.middle = double_conv(dims, widths[-2], widths[-1])
@@ -59,7 +68,7 @@ class UNet(nn.Module):
         return level > 0 or self.top_skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of `x`."""
+        """Return a tensor of the shape of `x`, but for its channels."""
         skips = []
         for block, pool in zip(self.encoder, self.pool, strict=True):
             x = block(x)
