@@ -5,6 +5,7 @@ from napari_recon.api.completing import complete
 from napari_recon.api.compression import Encoded, decode, encode
 from napari_recon.api.denoising import denoise, measure_noise
 from napari_recon.api.exploring import interpolate, latent_factors, traverse
+from napari_recon.api.lazily import lazily
 from napari_recon.api.models import load_model, save_model
 from napari_recon.api.sampling import Samples, generate, sample
 from napari_recon.api.training import train, training_estimate
@@ -26,6 +27,7 @@ __all__ = [
     "generate",
     "interpolate",
     "latent_factors",
+    "lazily",
     "list_models",
     "load_model",
     "measure_noise",

@@ -81,12 +81,7 @@ def denoise(
         When stopped.
     """
     source = as_image(image, axes)
-    _refuse_labels(source)
-    if not 0 <= strength <= 1.5:
-        raise ReconError(f"The strength cannot be {strength}.", "It goes from 0 to 1.5; 1 is as measured.")
-    loaded = load_model(model)
-    if loaded.spec.task != "denoise":
-        raise ReconError(f"{loaded.name} is made to {loaded.spec.task}, not to denoise.", "Choose another model.")
+    loaded = checked(source, model, strength)
     if adapt:
         loaded = _adapt(loaded, source, device, on_progress, cancel)
     done = predict(
@@ -125,6 +120,17 @@ def denoise(
     return source.with_array(
         pixels, name=f"{source.name} [denoised]", metadata={**source.metadata, "napari_recon": record}
     )
+
+
+def checked(source: Image, model: Model, strength: float) -> TrainedModel:
+    """Load the model; raise `ReconError` when it does not denoise, or what is asked for makes no sense."""
+    _refuse_labels(source)
+    if not 0 <= strength <= 1.5:
+        raise ReconError(f"The strength cannot be {strength}.", "It goes from 0 to 1.5; 1 is as measured.")
+    loaded = load_model(model)
+    if loaded.spec.task != "denoise":
+        raise ReconError(f"{loaded.name} is made to {loaded.spec.task}, not to denoise.", "Choose another model.")
+    return loaded
 
 
 def measure_noise(image: Any, *, axes: str | None = None) -> list[NoiseReport]:

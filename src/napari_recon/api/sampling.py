@@ -116,7 +116,7 @@ def sample(
         seed=seed,
         wanted=outputs,
         mean_of_samples=mean_of_samples,
-        spread=_spread(loaded),
+        spread=calibrated_spread(loaded),
         tile_size=tile_size,
         device=device,
         precision=precision,
@@ -129,7 +129,7 @@ def sample(
         n=n,
         seed=seed,
         mean_of_samples=mean_of_samples,
-        calibration=_spread(loaded),
+        calibration=calibrated_spread(loaded),
         tile_size=done.tile_size,
         device=done.device,
         precision=done.precision,
@@ -234,7 +234,8 @@ def _check(n: int, seed: int, outputs: Sequence[str], mean_of_samples: bool) -> 
         raise ReconError(f"The seed cannot be {seed}.", "Give a whole number of 0 or more.")
 
 
-def _spread(model: TrainedModel) -> float:
+def calibrated_spread(model: TrainedModel) -> float:
+    """Return what the standard deviation of a model's samples is multiplied by."""
     return float((model.provenance.get("calibration") or {}).get("factor", 1.0))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
-from napari_recon.errors import ReconError
+from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
 from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
 from napari_recon.progress import CancelToken, Reporter
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 1500  # of working memory: a generous guess, to be measured
 SMALLEST_TILE = 64
+TOGETHER_ON_CPU = 2**16  # pixels of small planes; with more a plane takes no less time, and is waited for longer
 MEAN_KEPT_OVER = 33  # pixels; two passes of the mean reach 32
 NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing
 EVERY = (slice(None), slice(None))  # sample and channel
@@ -160,11 +162,14 @@ class TileRunner:
     def unit(self, plane: int) -> tuple[slice, slice]:
         """Return the samples and channels that go through the network together from `plane` on.
 
-        Small planes go together, as many as make up a tile.
+        Small planes go together, as many as make up a tile, and no more than a CPU is faster with.
         """
         samples, step = int(self.batch.shape[0]), self.spec.channels
         group, first = divmod(plane, samples)
-        together = max(int(self.tile ** len(self.shape) // np.prod(self.padded)), 1)
+        pixels = self.tile ** len(self.shape)
+        if self.device.type == "cpu":
+            pixels = min(pixels, TOGETHER_ON_CPU)
+        together = max(int(pixels // np.prod(self.padded)), 1)
         return slice(first, min(first + together, samples)), slice(group * step, group * step + step)
 
     def jobs(self, unit: tuple[slice, slice]) -> list[Job]:
@@ -187,6 +192,22 @@ class TileRunner:
         )
         raw, missing = (repeat_pixels(a, scale)[own] for a in (seen.raw, seen.missing))
         return np.where(missing, raw, values[(slice(None), *own)])
+
+    @contextmanager
+    def interruptible(self, stop: Callable[[], bool] | None) -> Iterator[None]:
+        """Within this, `compute` raises `Cancelled` at the next layer of the network once `stop` says so."""
+
+        def check(*_: Any) -> None:
+            if stop is not None and stop():
+                raise Cancelled
+
+        network = self.model.network(self.device)
+        hooks = [m.register_forward_pre_hook(check) for m in network.modules()] if stop is not None else []
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def run(self, reporter: Reporter, cancel: CancelToken) -> list[NDArray[np.float32]]:
         """Predict all planes, with smaller tiles or on the CPU when memory is short; one array for each output."""
@@ -212,7 +233,7 @@ class TileRunner:
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._use_less_memory()
+                self.use_less_memory()
         return [from_batch(r, self.image.axes, self.image.shape, self.spec.axes) for r in result]
 
     def prediction(self, array: NDArray[np.float32]) -> Prediction:
@@ -230,7 +251,8 @@ class TileRunner:
                 f"The result needs {size:.1f} GB of memory, which are not free.", "Work on a part of the image."
             ) from error
 
-    def _use_less_memory(self) -> None:
+    def use_less_memory(self) -> None:
+        """Go on with smaller tiles, at last on the CPU; raises `ReconError` where even those are too large."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.tile > SMALLEST_TILE:
