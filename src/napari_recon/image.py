@@ -270,6 +270,7 @@ def _checked_array(array: Any) -> Any:
 
 
 def _wrapped(array: Any) -> Any:
+    array = getattr(array, "complete", array)  # of a live layer: what it will be
     if isinstance(getattr(array, "dtype", None), np.dtype) and getattr(array, "shape", None):
         import dask.array  # takes long to import, and most images do not need it
 

@@ -84,6 +84,11 @@ class LiveResult:
             self._number += 1
             self._wake.notify()
 
+    def done(self) -> bool:
+        """Whether all that is on screen was computed."""
+        plan, shown = self.complete.plan, self._view[0]
+        return plan is not None and shown is not None and all(map(self.complete.kept, self._keys(plan, shown)))
+
     def serve(self, on_ready: Callable[[], None], cancel: CancelToken) -> None:
         """Compute what is wanted until told to stop. Call it on a thread of its own.
 

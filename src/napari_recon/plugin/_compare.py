@@ -3,7 +3,7 @@
 import weakref
 from typing import Any
 
-from napari_recon.plugin._layers import is_preview
+from napari_recon.plugin._layers import is_passing
 from napari_recon.plugin._panel import Panel
 
 # napari has it for labels and shapes layers only, and there it keeps its meaning: the active layer comes first.
@@ -40,7 +40,7 @@ class BeforeAfter:
     def toggle(self) -> None:
         """Show the other one."""
         layers = self._viewer.layers
-        preview = next((layer for layer in layers if is_preview(layer)), None)
+        preview = next((layer for layer in layers if is_passing(layer)), None)
         if preview is not None:
             preview.visible = not preview.visible
             return

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QListWidge
 
 from napari_recon.errors import ReconError
 from napari_recon.plugin._forms import mark, narrow
-from napari_recon.plugin._layers import KEY, describe, is_preview, layer_axes, snapshot
+from napari_recon.plugin._layers import KEY, describe, is_passing, layer_axes, snapshot
 from napari_recon.plugin._panel import Panel
 
 SMALL = 56  # width of the axes field
@@ -179,8 +179,8 @@ class DataLine(QWidget):
 
 
 def image_layers(viewer: Any) -> list[ImageLayer]:
-    """Image layers of a viewer, from the bottom to the top; previews, which pass, are left out."""
-    return [layer for layer in viewer.layers if isinstance(layer, ImageLayer) and not is_preview(layer)]
+    """Image layers of a viewer, from the bottom to the top; those that pass are left out."""
+    return [layer for layer in viewer.layers if isinstance(layer, ImageLayer) and not is_passing(layer)]
 
 
 def watch_layers(panel: Panel, slot: Callable) -> None:

@@ -182,6 +182,12 @@ def refuse_labels(layer: Any) -> None:
         raise ReconError(f"{layer.name} holds labels, not intensities.", "Choose an image layer.")
 
 
+def is_passing(layer: Any) -> bool:
+    """Whether a layer goes with a panel: its preview, or its live layer."""
+    record = layer.metadata.get(KEY, {})
+    return bool(record.get("preview") or record.get("live"))
+
+
 def is_preview(layer: Any) -> bool:
     """Whether a layer is the passing preview of a panel."""
     return bool(layer.metadata.get(KEY, {}).get("preview"))
@@ -213,6 +219,7 @@ def count_planes(image: Image) -> str:
 def _level(layer: ImageLayer) -> Any:
     """Pixels at full resolution, without the transparency of a colour image."""
     array = layer.data[0] if layer.multiscale else layer.data
+    array = getattr(array, "complete", array)  # of a live layer: what it will be
     return array[..., :3] if layer.rgb else array
 
 

@@ -10,6 +10,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_recon.errors import ReconError
+from napari_recon.plugin._keeper import ModelKeeper
 from napari_recon.plugin._run_controls import RunControls, show_problem
 from napari_recon.plugin._session import session
 
@@ -31,6 +32,7 @@ class Panel(QWidget):
         self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._subscriptions = Subscriptions(self)
         self._docked = False
+        self.keeper = ModelKeeper()
         body = QWidget()
         self.column = QVBoxLayout(body)
         self.column.setContentsMargins(6, 4, 6, 4)
@@ -89,6 +91,7 @@ class Panel(QWidget):
     def left(self) -> None:
         """Handle the panel's removal from the window; its job is stopped."""
         self.controls.stop()
+        self.keeper.forget()
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme; for subclasses."""
@@ -103,8 +106,12 @@ class Panel(QWidget):
         return super().event(event)
 
     def follow(self, job: Any) -> None:
-        """Show a job, and stop it when the panel is destroyed, as it is with its window."""
+        """Show a job, and stop it when the panel is destroyed."""
         self.controls.follow(job)
+        self.ends_with(job)
+
+    def ends_with(self, job: Any) -> None:
+        """Stop a job when the panel is destroyed, as it is with its window."""
         stop = weakref.WeakMethod(job.stop)
         self.destroyed.connect(lambda: (alive := stop()) and alive())
 

@@ -4,9 +4,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
@@ -14,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_recon.errors import ReconError
 from napari_recon.plugin._jobs import Job
+from napari_recon.plugin._keeper import ModelKeeper
 from napari_recon.plugin._layers import KEY, Snapshot, add_result, finer, is_preview, snapshot
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._panel import Panel
@@ -21,9 +20,6 @@ from napari_recon.plugin._run_controls import show_problem
 from napari_recon.plugin._session import session
 from napari_recon.plugin._view import preview_region
 from napari_recon.progress import CancelToken, ProgressCallback
-
-if TYPE_CHECKING:
-    from napari_recon.checkpoint import TrainedModel
 
 DELAY = 150  # milliseconds without a change
 AIM = 0.5  # seconds a preview may take
@@ -185,7 +181,7 @@ class Previewer(QObject):
         if found is not None:
             channels = source.slices.get("C", slice(None))
             more["noise"] = [report.estimate for report in found.reports][channels]
-        self._job = session().aside(f"Preview {source.name}", _Work(wish, source, more))
+        self._job = session().aside(f"Preview {source.name}", _Work(wish, source, more, self._panel.keeper))
         self._job.returned.connect(self._show)
         self._job.failed.connect(self._show_failure)
         self._job.finished.connect(self._ended)
@@ -235,28 +231,19 @@ class _Work:
     wish: Wish
     source: Snapshot
     more: dict[str, Any]
+    keeper: ModelKeeper
 
     def __call__(self, on_progress: ProgressCallback, cancel: CancelToken) -> Preview:
         from napari_recon import api
 
         wish = self.wish
-        model = wish.model
-        if isinstance(model, Path) and model.exists():
-            model = _load(model, model.stat().st_mtime)
+        model = self.keeper.load(wish.model)
         start = time.monotonic()  # loading is done once only
         verb = getattr(api, wish.verb)
         # napari shows colours as integers or in 0 to 1 only.
         options = {"keep_dtype": self.source.rgb, "cancel": cancel, **wish.options, **self.more}
         done = verb(self.source.image, model, **options)
         return Preview(wish, self.source, done.array, time.monotonic() - start)
-
-
-@lru_cache(maxsize=1)
-def _load(path: Path, changed: float) -> "TrainedModel":
-    """Load a model once, not for every position of the slider."""
-    from napari_recon import api
-
-    return api.load_model(path)
 
 
 def _region(viewer: Any, wish: Wish, side: int) -> Snapshot:

@@ -15,6 +15,7 @@ from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_for
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import add_result, refuse_labels
+from napari_recon.plugin._live_layer import NO_PREVIEW, LiveLayer, LiveWish
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._preview import Previewer
@@ -58,11 +59,14 @@ class RestorePanel(Panel):
         """
         self.compare = BeforeAfter(self)
         self.controls = RunControls(self.verb.capitalize(), help, _progress_line)
+        self.live_layer = LiveLayer(self, self.live_wish)
+        self.controls.buttons.addWidget(self.live_layer.button)
         rows = compact_form()
         self.column.addLayout(rows)
         self._make_what(rows)
         without_wheel(slider)
         slider.valueChanged.connect(self.preview.ask)
+        slider.valueChanged.connect(self.live_layer.follow)
         self.keep_dtype = QCheckBox("keep type")
         self.keep_dtype.setChecked(True)
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
@@ -74,6 +78,9 @@ class RestorePanel(Panel):
         rows.addRow(self.attention)
         rows.addRow(self.extent)
         add_row(rows, "Device", self.device)
+        self.keep_dtype.toggled.connect(self.live_layer.follow)
+        self.device.combo.currentIndexChanged.connect(self.live_layer.follow)
+        self.live_layer.switched.connect(self.preview.follow)
         self.controls.requested.connect(self._run)
         self.copy = self.copy_button()
         self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(RestoreOptions), self.copy)
@@ -121,6 +128,19 @@ class RestorePanel(Panel):
         }
         return layer, model, options
 
+    def level(self) -> dict[str, float]:
+        """Return what the slider is set to, as an option of the verb."""
+        raise NotImplementedError
+
+    def live_wish(self) -> LiveWish:
+        """Return what a live layer shall show; raises `ReconError` when something is missing."""
+        layer, model, options = self.chosen()
+        spec = self.model.spec()
+        if spec is None:
+            raise ReconError("The model cannot be read.", "Choose another one.")
+        options = {**self.level(), **options}
+        return LiveWish(layer, self.data.axes(), model, self.verb, options, spec.axes, spec.scale)
+
     def show_result(self, done: Any, source: Any) -> tuple[Any, str]:
         """Add the result of a run on a snapshot; return its layer and what to say of it."""
         raise NotImplementedError
@@ -130,6 +150,10 @@ class RestorePanel(Panel):
         if done.attention is not None:
             shown = {"colormap": "inferno", "contrast_limits": (0.0, 1.0), "visible": False}
             add_result(self.viewer, source, done.attention, "attention", done.record, **shown)
+
+    def no_preview(self, why: str) -> str:
+        """Return why there is no preview: that of the panel, or that a live layer shows more."""
+        return why or (NO_PREVIEW if self.live_layer.on else "")
 
     def wants_attention(self) -> bool:
         """Whether the map of attention is asked for, of a model that has one."""
@@ -149,10 +173,12 @@ class RestorePanel(Panel):
         self.attention.setToolTip(ATTENTION_HELP if gates else NO_ATTENTION)
         self.choice_changed()
         self.preview.follow()
+        self.live_layer.follow()
 
     def left(self) -> None:
         """Stop, and take away what shall not outlive the panel."""
         self.preview.clear()
+        self.live_layer.off()
         self.compare.close()
         super().left()
 

@@ -39,7 +39,7 @@ class DenoiseWidget(RestorePanel):
     def request(self) -> DenoiseRequest:
         """Read the panel; raises `ReconError` when something is missing or does not fit."""
         layer, model, options = self.chosen()
-        options = {"strength": self._strength(), "adapt": self.adapt.isChecked(), **options}
+        options = {**self.level(), "adapt": self.adapt.isChecked(), **options}
         source = self.extent.take(self.viewer, layer, self.data.axes())
         return DenoiseRequest(source, model, options, self.residual.isChecked(), self.wants_attention())
 
@@ -59,8 +59,9 @@ class DenoiseWidget(RestorePanel):
         """Measure the noise of the layer."""
         self.noise.watch(self.layer.layer(), self.data.axes())
 
-    def _strength(self) -> float:
-        return round(self.strength.value(), 2)
+    def level(self) -> dict[str, float]:
+        """Return the strength."""
+        return {"strength": round(self.strength.value(), 2)}
 
     def _wish(self) -> Wish:
         spec = self.model.spec()
@@ -69,8 +70,8 @@ class DenoiseWidget(RestorePanel):
             axes=self.data.axes(),
             model=self.model.reference(),
             verb=self.verb,
-            options={"strength": self._strength(), "device": self.device.device()},
-            refusal="" if spec is not None and spec.noise_aware else NO_PREVIEW,
+            options={**self.level(), "device": self.device.device()},
+            refusal=self.no_preview("" if spec is not None and spec.noise_aware else NO_PREVIEW),
         )
 
 

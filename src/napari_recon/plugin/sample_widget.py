@@ -1,5 +1,6 @@
 """The Sample panel."""
 
+from dataclasses import fields
 from typing import Any
 
 from qtpy.QtWidgets import QLabel, QPushButton, QTabWidget, QVBoxLayout, QWidget
@@ -13,17 +14,20 @@ from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_for
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import refuse_labels
+from napari_recon.plugin._live_layer import LiveLayer, LiveWish
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._run_controls import RunControls, duration
 from napari_recon.plugin._sample_pages import GeneratePage, SampleOptions, SamplesPage
 from napari_recon.plugin._sample_requests import Made
 from napari_recon.plugin._session import session
+from napari_recon.plugin._tile_options import TileOptions
 from napari_recon.plugin._train_form import family_label
 from napari_recon.progress import ProgressEvent
 
 VERB = "sample"
 FAMILY = next(name for name, family in MODELS.items() if family.verb == VERB)
+LIVE_HELP = "The mean as a layer that is computed plane by plane as you scroll; it goes when this is switched off."
 NO_MODEL = f"There is no model that samples yet. Train one first: Plugins > Train, family {family_label(FAMILY)}."
 
 
@@ -36,6 +40,9 @@ class SampleWidget(Panel):
         self._page: Any = None  # ... and the page that asked
         self.controls = RunControls("", "", _progress_line)
         self.controls.requested.connect(self._run)
+        self.live_layer = LiveLayer(self, self.live_wish)
+        self.live_layer.button.setToolTip(LIVE_HELP)
+        self.controls.buttons.addWidget(self.live_layer.button)
         rows = compact_form()
         self.column.addLayout(rows)
         self._make_choosers()
@@ -63,6 +70,7 @@ class SampleWidget(Panel):
         self.model.changed.connect(self._show_choice)
         self.tabs.currentChanged.connect(self._show_choice)
         self.controls.job_ended.connect(self.explore.ended)
+        self.device.combo.currentIndexChanged.connect(self.live_layer.follow)
         self._show_choice()
         self.finish_column()
 
@@ -99,6 +107,20 @@ class SampleWidget(Panel):
             raise ReconError(NO_MODEL, "Or open a model file with the button beside Model.")
         return model
 
+    def live_wish(self) -> LiveWish:
+        """Return what a live layer shall show; raises `ReconError` when something is missing."""
+        layer, model = self.chosen_layer(), self.chosen_model()
+        known = {field.name for field in fields(TileOptions)}
+        options = {name: value for name, value in self.advanced.values().items() if name in known}
+        return LiveWish(
+            layer, self.data.axes(), model, VERB, {**options, "device": self.device.device()}, self.spatial()
+        )  # fmt: skip
+
+    def left(self) -> None:
+        """Stop, and take away what shall not outlive the panel."""
+        self.live_layer.off()
+        super().left()
+
     def request(self) -> Any:
         """Read the page in front; raises `ReconError` when something is missing or does not fit."""
         page: Any = self.tabs.currentWidget()
@@ -121,7 +143,10 @@ class SampleWidget(Panel):
         self.train.setEnabled(self.layer.layer() is not None)
         self.data.show_layer(self.layer.layer(), self.spatial(), "Open an image to begin.")
         self.calibration.show_model(model)
-        self.advanced.offer(self.tabs.currentWidget() is self.samples)
+        sampling = self.tabs.currentWidget() is self.samples
+        self.advanced.offer(sampling)
+        self.live_layer.button.setVisible(sampling)
+        self.live_layer.follow()
         self.generate.follow()
         self.explore.follow()
         self.show_action()

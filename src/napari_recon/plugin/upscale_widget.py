@@ -33,7 +33,7 @@ class UpscaleWidget(RestorePanel):
         """Read the panel; raises `ReconError` when something is missing or does not fit."""
         layer, model, options = self.chosen()
         source = self.extent.take(self.viewer, layer, self.data.axes())
-        options = {"fidelity": self._fidelity(), **options}
+        options = {**self.level(), **options}
         return UpscaleRequest(source, model, options, self.trust.isChecked(), self.wants_attention())
 
     def show_result(self, done: Upscaled, source: Any) -> tuple[Any, str]:
@@ -53,8 +53,9 @@ class UpscaleWidget(RestorePanel):
         self.fidelity.setEnabled(both)
         self.fidelity.setToolTip(FIDELITY_HELP if both else FAITHFUL_ONLY)
 
-    def _fidelity(self) -> float:
-        return round(self.fidelity.value(), 2) if self.fidelity.isEnabled() else 1.0
+    def level(self) -> dict[str, float]:
+        """Return the fidelity; faithful for a model that knows nothing else."""
+        return {"fidelity": round(self.fidelity.value(), 2) if self.fidelity.isEnabled() else 1.0}
 
     def _wish(self) -> Wish:
         spec = self.model.spec()
@@ -63,9 +64,9 @@ class UpscaleWidget(RestorePanel):
             axes=self.data.axes(),
             model=self.model.reference(),
             verb=self.verb,
-            options={"fidelity": self._fidelity(), "device": self.device.device(), "trust": False},
+            options={**self.level(), "device": self.device.device(), "trust": False},
             scale=spec.scale if spec is not None else 1,
-            refusal="" if spec is not None else "There is no model yet.",
+            refusal=self.no_preview("" if spec is not None else "There is no model yet."),
         )
 
 
