@@ -54,9 +54,8 @@ def hide_pixels(
     known = images.clone()
     for _, place in places:
         known[place] = torch.nan
-    near = _box(RADIUS[len(size)]).to(images.device)
-    neighbours = _reflect(centre[1:, :, None] + near.T[:, None, :], size)
-    median = known[(centre[0][:, None], *neighbours)].nanmedian(dim=1).values.nan_to_num()
+    neighbours = known.flatten()[_neighbourhoods(centre, size)]
+    median = neighbours.nanmedian(dim=1).values.nan_to_num()
 
     hidden = images.clone()
     for inside, place in places:
@@ -66,9 +65,13 @@ def hide_pixels(
     return hidden.reshape(patches.shape), mask.reshape(patches.shape)
 
 
-def _box(radius: tuple[int, ...]) -> Tensor:
-    """All offsets within a box, the centre among them: (n, dims)."""
-    return torch.cartesian_prod(*(torch.arange(-r, r + 1) for r in radius))
+def _neighbourhoods(centre: Tensor, size: torch.Size) -> Tensor:
+    """Places, in the flattened images, of all pixels in the box around each centre: (pixels, box)."""
+    index = centre[0][:, None]
+    for place, radius, n in zip(centre[1:], RADIUS[len(size)], size, strict=True):
+        along = _reflect(place[:, None] + torch.arange(-radius, radius + 1, device=centre.device), n)
+        index = (index[:, :, None] * n + along[:, None]).flatten(1)
+    return index
 
 
 def _line(dims: int, axis: str, reach: int) -> Tensor:
@@ -84,11 +87,8 @@ def _line(dims: int, axis: str, reach: int) -> Tensor:
     return torch.tensor(offsets)
 
 
-def _reflect(index: Tensor, size: torch.Size) -> tuple[Tensor, ...]:
+def _reflect(index: Tensor, n: int) -> Tensor:
     """Fold indices that fall outside back in at the border."""
-    folded = []
-    for i, n in zip(index, size, strict=True):
-        period = max(2 * (n - 1), 1)
-        i = i.remainder(period)
-        folded.append(torch.where(i >= n, period - i, i).clamp(0, n - 1))
-    return tuple(folded)
+    period = max(2 * (n - 1), 1)
+    index = index.remainder(period)
+    return torch.where(index >= n, period - index, index).clamp(0, n - 1)

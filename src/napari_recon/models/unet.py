@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, blur_pool, double_conv
 from napari_recon.models._gates import SkipAttention
+from napari_recon.models._upsampling import upsampled_conv, valid_conv, windows
 
 
 class UNet(nn.Module):
@@ -67,8 +68,17 @@ class UNet(nn.Module):
     def _has_skip(self, level: int) -> bool:
         return level > 0 or self.top_skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of `x`, but for its channels."""
+    def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return a tensor of the shape of `x`, but for its channels, or what it would hold at some pixels.
+
+        Parameters
+        ----------
+        x : Tensor
+            (N, C, [Z], Y, X).
+        at : Tensor, optional
+            (K, 1 + dims): sample and position of the pixels that are wanted; the answer is (K, C). Where they are few,
+            as in blind-spot training, hardly anything of the last block is computed.
+        """
         skips = []
         for block, pool in zip(self.encoder, self.pool, strict=True):
             x = block(x)
@@ -77,12 +87,34 @@ class UNet(nn.Module):
         x = self.middle(x)
         for n, block in enumerate(self.decoder):
             level = len(skips) - 1 - n
-            x = self.upsample(x)
-            if self._has_skip(level):
-                x = torch.cat([x, self.gates[n](skips[level], x) if self.gates else skips[level]], dim=1)
-            x = block(x)
+            skip = skips[level] if self._has_skip(level) else None
+            if skip is not None and self.gates:
+                skip = self.gates[n](skip, self.upsample(x))
+            if level == 0 and at is not None and len(at) * 5 ** (x.ndim - 2) < skips[0][:, 0].numel():
+                return self._at(x, skip, at)
+            first, *others = block.children()
+            x = upsampled_conv(first, x, skip)
+            for layer in others:
+                x = layer(x)
         out: Tensor = self.tail(x)
-        return out
+        return out if at is None else out.movedim(1, -1)[at.unbind(1)]
+
+    def _at(self, x: Tensor, skip: Tensor | None, at: Tensor) -> Tensor:
+        """The last block and the tail, for some pixels: each is made of the five pixels around it along each axis."""
+        sample, position = at[:, :1], at[:, 1:]
+        number = torch.arange(len(at), device=at.device)[:, None]
+        # Three coarse pixels hold those five, which begin with the first half of the first of them or with the second.
+        coarse = windows(x, torch.cat([sample, position // 2 - 1], dim=1), 3)
+        around = windows(self.upsample(coarse), torch.cat([number, position % 2], dim=1), 5)
+        if skip is not None:
+            around = torch.cat([around, windows(skip, torch.cat([sample, position - 2], dim=1), 5)], dim=1)
+        first, act, second, last_act = self.decoder[-1].children()
+        around = act(valid_conv(first, around))
+        # Beyond the border are zeros, not answers.
+        whole = self.upsample(torch.ones_like(x[:1, :1]))
+        inside = windows(whole, torch.cat([torch.zeros_like(sample), position - 1], dim=1), 3)
+        out: Tensor = self.tail(last_act(valid_conv(second, around * inside)))
+        return out.flatten(1)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -113,8 +113,16 @@ class AutoencoderStep:
             axis=self.mask_axis,
             reach=self.config.mask_length,
         )
-        weight = mask if batch.weight is None else mask * batch.weight
-        return self._loss(self._apply(network, hidden), batch.input, weight)
+        if self.config.network != "unet":
+            counts = mask if batch.weight is None else mask * batch.weight
+            return self._loss(self._apply(network, hidden), batch.input, counts)
+        # Only the hidden pixels count, so only they are computed.
+        where = mask.nonzero()
+        at = torch.cat([where[:, :1], where[:, 2:]], dim=1)
+        answer = network(hidden, at).gather(1, where[:, 1:2])[:, 0]
+        places = where.unbind(1)
+        weight = None if batch.weight is None else batch.weight.expand_as(mask)[places]
+        return self._loss(answer, batch.input[places], weight)
 
     def _apply(self, network: nn.Module, x: Tensor) -> Tensor:
         answer: Tensor = network(x, self._told(x)) if self.config.network == "universal" else network(x)
