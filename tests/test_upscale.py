@@ -188,6 +188,17 @@ def test_scales_that_no_network_has(scale):
         api.shipped_upscaler(scale)
 
 
+def test_an_image_smaller_than_the_receptive_field_is_done_as_far_as_it_goes(scene):
+    """What lies beyond its border is as unknown as for a large image; only a PSF that does not fit cannot be judged."""
+    small, model = scene[:5, :6], make_model(blocks=4)
+    assert model.spec.receptive_field > 6
+    assert api.upscale(small, model, **EXACT).shape == (10, 12)
+    with pytest.raises(ReconError, match="PSF of 37 x 37 pixels is larger than the image of 10 x 12") as caught:
+        api.upscale(small, make_model(psf_sigma=6.0), **EXACT)
+    assert "larger image" in caught.value.hint
+    assert api.upscale(small, make_model(psf_sigma=6.0), trust=False, **EXACT).shape == (10, 12)
+
+
 def test_the_command_writes_the_result_and_its_trust(scene, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     api.write_image("in.tif", Image(scene, "YX", scale=(0.2, 0.2), units=("um", "um")))

@@ -23,6 +23,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[Any, ...] = (),
+    group: str = "",
 ) -> Any:
     """Declare one option of a config dataclass (a `dataclasses.field` with its description).
 
@@ -36,8 +37,12 @@ def option(
         Bounds, both included.
     choices : tuple
         The only values allowed, when there is such a list.
+    group : str
+        Title of the part of a form that it belongs to, where it has a part of its own.
     """
-    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    metadata = {
+        "label": label, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "group": group,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -53,6 +58,7 @@ class Option:
     minimum: float | None
     maximum: float | None
     choices: tuple[Any, ...]
+    group: str
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import convolve
 
-from napari_recon.data.degradation import Optics, bicubic_downsample, blur, check_psf, gaussian_kernels, psf_sigma
+from napari_recon.data.degradation import Optics, bicubic_downsample, blur, check_psf, gaussian_kernels
+from napari_recon.data.psf import psf_sigma
 from napari_recon.errors import ReconError
 from napari_recon.models.generators import enlarge
 

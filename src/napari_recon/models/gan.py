@@ -12,6 +12,8 @@ from napari_recon.models._spec import ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+OPTICS = "Optics"
+
 
 @dataclass(frozen=True)
 class GANConfig(Config):
@@ -39,7 +41,12 @@ class GANConfig(Config):
         choices=("charbonnier", "l1", "mse", "ms_ssim"),
     )
     psf_sigma: float = option(
-        0.5, "Blur", "Standard deviation of the PSF in high-resolution pixels.", minimum=0, maximum=100
+        0.5,
+        "Blur",
+        "Standard deviation of the PSF in high-resolution pixels.",
+        minimum=0,
+        maximum=100,
+        group=OPTICS,
     )
     na: float | None = option(
         None,
@@ -47,16 +54,31 @@ class GANConfig(Config):
         "Numerical aperture; with wavelength and pixel size it sets the blur.",
         minimum=0.01,
         maximum=2,
+        group=OPTICS,
     )
-    wavelength: float | None = option(None, "Wavelength", "Of the emitted light, in nm.", minimum=10, maximum=1e5)
+    wavelength: float | None = option(
+        None, "Wavelength", "Of the emitted light, in nm.", minimum=10, maximum=1e5, group=OPTICS
+    )
     pixel_size: float | None = option(
-        None, "Pixel size", "Of the high-resolution image, in nm of the specimen.", minimum=0.1, maximum=1e6
+        None,
+        "Pixel size",
+        "Of the high-resolution image, in nm of the specimen.",
+        minimum=0.1,
+        maximum=1e6,
+        group=OPTICS,
     )
-    psf_file: str = option("", "Measured PSF", "Image file of the PSF in focus; takes the place of the blur.")
+    psf_file: str = option(
+        "", "Measured PSF", "Image file of the PSF in focus; takes the place of the blur.", group=OPTICS
+    )
     photons: float | None = option(
-        None, "Photons", "Per low-resolution pixel of mean intensity; empty: no noise.", minimum=0.1, maximum=1e9
+        None,
+        "Photons",
+        "Per low-resolution pixel of mean intensity; empty: no noise.",
+        minimum=0.1,
+        maximum=1e9,
+        group=OPTICS,
     )
-    read_noise: float = option(0.0, "Read noise", "Of the camera, in photons.", minimum=0, maximum=1e6)
+    read_noise: float = option(0.0, "Read noise", "Of the camera, in photons.", minimum=0, maximum=1e6, group=OPTICS)
     perceptual: bool = option(
         False,
         "Perceptual stage",
@@ -92,10 +114,13 @@ class GANConfig(Config):
         super().__post_init__()
         if self.features % 2:
             raise ReconError(f"There cannot be {self.features} features.", "Use an even number.")
-        optics = (self.na, self.wavelength, self.pixel_size)
-        if any(v is not None for v in optics) and None in optics:
+        optics = {"Aperture (na)": self.na, "Wavelength (wavelength)": self.wavelength}
+        optics["Pixel size (pixel_size)"] = self.pixel_size
+        missing = [name for name, value in optics.items() if value is None]
+        if missing and len(missing) < len(optics):
             raise ReconError(
-                "Of aperture (na), wavelength and pixel_size only some are given.", "Give all three, or none."
+                f"{' and '.join(missing)} must be given too.",
+                "Aperture, wavelength and pixel size set the blur together: give all three, or none of them.",
             )
 
 

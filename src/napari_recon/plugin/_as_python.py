@@ -8,9 +8,14 @@ from napari_recon.plugin._layers import Snapshot
 
 def script(verbs: list[str], source: Snapshot, *lines: str) -> str:
     """Write a script that loads an image and goes on with `lines`; `verbs` are what these import."""
-    first = load_line(source, "image")
-    names = ["read_image", *verbs] if "read_image" in " ".join([first, *lines]) else ["Image", *verbs]
-    return "\n".join([f"from napari_recon import {', '.join(names)}", "", first, *lines, ""])
+    return compose(verbs, load_line(source, "image"), *lines)
+
+
+def compose(verbs: list[str], *lines: str) -> str:
+    """Write a script that imports `verbs`, and what its lines load images with."""
+    text = "\n".join(lines)
+    names = [name for name in ("Image", "read_image") if f"{name}(" in text] + verbs
+    return f"from napari_recon import {', '.join(names)}\n\n{text}\n"
 
 
 def load_line(source: Snapshot | None, variable: str) -> str:

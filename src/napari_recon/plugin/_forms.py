@@ -82,7 +82,7 @@ class ConfigForm(QWidget):
 class Foldout(QWidget):
     """A title that unfolds a part of the panel, which is only made then; `beside` stands in the same line."""
 
-    def __init__(self, title: str, help: str, make: Callable[[], QWidget], beside: QWidget) -> None:
+    def __init__(self, title: str, help: str, make: Callable[[], QWidget], beside: QWidget | None = None) -> None:
         super().__init__()
         self._make = make
         self.content: Any = None  # what `make` made
@@ -97,7 +97,8 @@ class Foldout(QWidget):
         head = QHBoxLayout()
         head.addWidget(self.button)
         head.addStretch(1)
-        head.addWidget(beside)
+        if beside is not None:
+            head.addWidget(beside)
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addLayout(head)

@@ -11,7 +11,7 @@ import numpy as np
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.library import models_folder
-from napari_recon.plugin._as_python import arguments, chosen, load_line, model_text, script
+from napari_recon.plugin._as_python import arguments, chosen, compose, load_line, model_text, script
 from napari_recon.plugin._layers import Snapshot
 from napari_recon.progress import CancelToken, ProgressCallback
 
@@ -176,6 +176,8 @@ class TrainRequest:
         What the only source should become.
     preview : Image or None
         Small region to watch.
+    psf : Snapshot or None
+        Layer that shows the PSF.
     options : dict
         Keyword arguments of `napari_recon.api.train`.
     """
@@ -186,6 +188,7 @@ class TrainRequest:
     axes: str | None = None
     target: Snapshot | None = None
     preview: Image | None = None
+    psf: Snapshot | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -220,7 +223,7 @@ class TrainRequest:
             resume=resume,
             on_progress=on_progress,
             cancel=cancel,
-            **self.options,
+            **{**self.options, **self._measured()},
         )
         name = _free_name(_file_name(self.name))
         try:
@@ -228,6 +231,16 @@ class TrainRequest:
         except ReconError as error:
             model.name = name
             return Trained(model, None, error)
+
+    def _measured(self) -> dict[str, str]:
+        """Write the measured PSF into a file, and return the option that names it."""
+        if self.psf is None:
+            return {}
+        from napari_recon.io import write_image
+
+        path = self.state_path.with_suffix(".psf.tif")
+        write_image(path, self.psf.image)
+        return {"psf_file": str(path)}
 
     def estimate(self, on_progress: ProgressCallback, cancel: CancelToken) -> dict[str, float]:
         """Estimate time and memory."""
@@ -244,13 +257,19 @@ class TrainRequest:
             options["start_from"] = getattr(origin, "name", None) if not isinstance(origin, Path) else origin
         files = ", ".join(repr(str(p)) for p in self.files)
         target = "target" if self.target else ""
+        if self.psf is not None:
+            options["psf_file"] = "psf.tif"
         call = f"model = train({arguments(repr(self.family), 'images' if files else 'image', target, **options)})"
         save = f'model.save("{_file_name(self.name)}.safetensors")'
+        lines = [load_line(self.target, "target"), call] if self.target else [call]
+        verbs = ["train"]
+        if self.psf is not None:
+            verbs.append("write_image")
+            lines = [load_line(self.psf, "psf"), 'write_image("psf.tif", psf)', *lines]
         if files:
             read = f"images = [read_image(path, axes={self.axes!r}) for path in ({files},)]"
-            return "\n".join(["from napari_recon import read_image, train", "", read, call, save, ""])
-        lines = [load_line(self.target, "target"), call] if self.target else [call]
-        return script(["train"], self.sources[0], *lines, save)
+            return compose(verbs, read, *lines, save)
+        return script(verbs, self.sources[0], *lines, save)
 
 
 def _free_name(name: str) -> str:

@@ -131,8 +131,8 @@ class TrainForm(QWidget):
         """Make the folded part for the family chosen."""
         return AdvancedForm(MODELS[self.family.currentData()].config)
 
-    def request(self, advanced: "AdvancedForm | None") -> TrainRequest:
-        """Read the form.
+    def request(self, *parts: Any) -> TrainRequest:
+        """Read the form, and the `changes` of further parts of the panel; those that are None were never unfolded.
 
         Raises
         ------
@@ -144,7 +144,8 @@ class TrainForm(QWidget):
             options["minutes"] = self.amount.value()
         elif self.budget.currentText() == STEPS:
             options["steps"] = int(self.amount.value())
-        options |= advanced.changes() if advanced is not None else {}
+        for part in parts:
+            options |= part.changes() if part is not None else {}
         options |= {"start_from": self.start_from.reference(), "device": self.device.device()}
         family = self.family.currentData()
         if not self.sources.from_layers():
@@ -199,11 +200,14 @@ class TrainForm(QWidget):
 
 
 class AdvancedForm(QWidget):
-    """Every option of the family and of training, made from their dataclasses."""
+    """Every option of the family and of training that has no part of its own, made from their dataclasses."""
 
     def __init__(self, config: type[Config]) -> None:
         super().__init__()
-        self.forms = [ConfigForm(config), ConfigForm(TrainConfig, HIDDEN)]
+        self.forms = [
+            ConfigForm(config, [o.name for o in config.options() if o.group]),
+            ConfigForm(TrainConfig, HIDDEN),
+        ]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for form in self.forms:

@@ -1,5 +1,6 @@
 """The Train panel."""
 
+from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import QTimer
@@ -11,6 +12,7 @@ from napari_recon.models import MODELS
 from napari_recon.plugin._forms import Foldout
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._noise_line import NoiseLine
+from napari_recon.plugin._optics import OpticsFoldout
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._requests import Trained, TrainRequest
 from napari_recon.plugin._run_controls import RunControls, duration, show_problem
@@ -44,7 +46,8 @@ class TrainWidget(Panel):
         self._make_buttons()
         help_text = "Every option of the network and of its training."
         self.advanced = Foldout("Advanced", help_text, self._make_advanced, self.copy)
-        for widget in (self.form, self.estimate, self.controls, self.noise, self.after, self.advanced):
+        self.optics = OpticsFoldout(self, self.form)
+        for widget in (self.form, self.estimate, self.controls, self.noise, self.after, self.optics, self.advanced):
             self.column.addWidget(widget)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -79,17 +82,20 @@ class TrainWidget(Panel):
 
     def request(self) -> TrainRequest:
         """Read the panel; raises `ReconError` when something does not fit."""
-        advanced = self.advanced.content
-        request = self.form.request(advanced)
+        optics = self.optics.used()
+        parts = [part for part in (self.advanced.content, optics) if part is not None]
+        request = self.form.request(*parts)
+        problem = None
         try:
-            changes = advanced.changes() if advanced is not None else {}
+            changes = {name: value for part in parts for name, value in part.changes().items()}
             split_options(changes, MODELS[request.family].config(), TrainConfig())
+            return request if optics is None else replace(request, psf=optics.psf())
         except ReconError as error:
-            advanced.mark(error)
+            problem = error
             raise
-        if advanced is not None:
-            advanced.mark(None)
-        return request
+        finally:
+            for part in parts:
+                part.mark(problem)
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
@@ -160,7 +166,7 @@ class TrainWidget(Panel):
     def _show_state(self) -> None:
         busy = self.controls.job is not None
         try:
-            unfinished = self.form.request(None).state_path.exists()
+            unfinished = self.form.request().state_path.exists()
         except ReconError:
             unfinished = False
         self.resume.setVisible(unfinished and not busy)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_recon.data.degradation import Optics, psf_sigma
+from napari_recon.data.degradation import Optics
+from napari_recon.data.psf import psf_sigma
 from napari_recon.io import read_image
 from napari_recon.models.gan import GANConfig
 
