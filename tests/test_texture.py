@@ -32,7 +32,7 @@ def stripes():
 
 @pytest.fixture(scope="module")
 def trained(stripes):
-    return api.train("texture", stripes, steps=60, learning_rate=5e-3, **SMALL)
+    return api.train("texture", stripes, steps=120, learning_rate=5e-3, **SMALL)
 
 
 def untrained(channels=1, joint=False):

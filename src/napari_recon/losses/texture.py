@@ -4,17 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FILTER = 7  # side of a neighbourhood
-FILTERS = 32  # drawn anew at each step
-PLACES = 4096  # looked at, of all
+FILTER = 9  # side of a neighbourhood
+DRAWN, CUT = 12, 12  # filters at each step: drawn at random, and cut out of the images
+PLACES = 2048  # looked at, of all
 SMALLEST = 12  # side of an image that is still worth looking at
 
 
 def patch_distance(real: Tensor, fake: Tensor, scales: int, rng: torch.Generator) -> Tensor:
     """Sliced Wasserstein distance between the neighbourhoods of two batches, at several scales.
 
-    After Heitz et al., "A sliced Wasserstein loss for neural texture synthesis" (CVPR 2021), with random filters on
-    the pixels themselves, at each scale some of the size of a pixel (the histogram), in place of a trained network.
+    After Heitz et al., "A sliced Wasserstein loss for neural texture synthesis" (CVPR 2021), with filters on the
+    pixels themselves in place of a trained network: random ones, and neighbourhoods of both batches, which answer to
+    what one has and the other lacks. At each scale one filter is a single pixel (the histogram).
 
     Parameters
     ----------
@@ -31,27 +32,51 @@ def patch_distance(real: Tensor, fake: Tensor, scales: int, rng: torch.Generator
             real, fake = F.avg_pool2d(real, 2), F.avg_pool2d(fake, 2)
         if min(real.shape[2:]) < SMALLEST:
             break
-        kernels = _filters(real.shape[1], rng).to(real)
-        a, b = (_responses(x, kernels) for x in (real, fake))
-        total = total + (a - b).square().mean() / a.var().detach().clamp_min(1e-6)
+        cut = [_neighbourhoods(x.detach(), CUT // 2, rng) for x in (real, fake)]
+        kernels = torch.cat([_filters(real.shape[1], rng).to(real), *cut])
+        kernels = kernels / kernels.flatten(1).norm(dim=1).clamp_min(1e-6)[:, None, None, None]
+        total = total + sorted_distance(*(_responses(x, kernels, rng) for x in (real, fake)))
     return total
 
 
+def sorted_distance(real: Tensor, fake: Tensor) -> Tensor:
+    """Squared distance of the distributions of each row (filters, places), next to their variance."""
+    a, b = (x.sort(dim=1).values for x in (real, fake))
+    return (a - b).square().mean() / a.var().detach().clamp_min(1e-6)
+
+
+def feature_distance(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Mean distance of the distributions of each feature map of a discriminator, from its second layer on."""
+    pairs = zip(real[1:], fake[1:], strict=True)
+    rows = [[x.float().transpose(0, 1).flatten(1) for x in (r.detach(), f)] for r, f in pairs]
+    return torch.stack([sorted_distance(a, b) for a, b in rows]).mean()
+
+
 def _filters(channels: int, rng: torch.Generator) -> Tensor:
-    """Random filters of unit length, smooth ones and rough ones; one looks at a pixel alone."""
-    kernels = torch.randn(FILTERS, channels, FILTER, FILTER, generator=rng)
-    kernels[::3] = F.avg_pool2d(kernels[::3], 3, stride=1, padding=1)
+    """Random filters, smooth ones and rough ones; one looks at a pixel alone."""
+    kernels = torch.randn(DRAWN, channels, FILTER, FILTER, generator=rng)
+    kernels[::2] = F.avg_pool2d(kernels[::2], 3, stride=1, padding=1)
     kernels[0] = 0
     kernels[0, :, FILTER // 2, FILTER // 2] = torch.randn(channels, generator=rng)
-    unit: Tensor = kernels / kernels.flatten(1).norm(dim=1)[:, None, None, None]
-    return unit
+    return kernels
 
 
-def _responses(x: Tensor, kernels: Tensor) -> Tensor:
-    """Sorted responses of each filter, (filters, places)."""
-    answers = F.conv2d(x, kernels).transpose(0, 1).flatten(1)
-    step = max(answers.shape[1] // PLACES, 1)
-    return answers[:, ::step].sort(dim=1).values
+def _neighbourhoods(x: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Cut some out of a batch, and take their mean away: (count, C, FILTER, FILTER)."""
+    room = torch.tensor([len(x), *(n - FILTER + 1 for n in x.shape[2:])])
+    places = (torch.rand(count, 3, generator=rng) * room).long().tolist()
+    cut = torch.stack([x[n, :, i : i + FILTER, j : j + FILTER] for n, i, j in places])
+    return cut - cut.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def _responses(x: Tensor, kernels: Tensor, rng: torch.Generator) -> Tensor:
+    """Responses of each filter on a grid of places that begins anywhere, (filters, places)."""
+    rows, columns = (n - FILTER + 1 for n in x.shape[2:])
+    stride = max(int((len(x) * rows * columns / PLACES) ** 0.5), 1)
+    top, left = torch.randint(0, stride, (2,), generator=rng).tolist()
+    sides = [(n - stride) // stride * stride + FILTER for n in (rows, columns)]
+    cut = x[..., top : top + sides[0], left : left + sides[1]]
+    return F.conv2d(cut, kernels, stride=stride).transpose(0, 1).flatten(1)
 
 
 def log_spectrum(x: Tensor) -> Tensor:

@@ -33,7 +33,14 @@ class TextureConfig(Config):
         maximum=100,
     )
     adversarial_weight: float = option(
-        0.05, "Adversarial weight", "Of the game against a discriminator. 0: no game.", minimum=0, maximum=100
+        0.2, "Adversarial weight", "Of the game against a discriminator. 0: no game.", minimum=0, maximum=100
+    )
+    feature_weight: float = option(
+        0.3,
+        "Feature statistics",
+        "Weight of the distance between what the discriminator sees in both.",
+        minimum=0,
+        maximum=100,
     )
     adversarial: str = option(
         "hinge",

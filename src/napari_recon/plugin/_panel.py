@@ -24,6 +24,7 @@ class Panel(QWidget):
     """A dock panel around one job. The subclass fills ``self.column`` and sets ``self.controls``."""
 
     controls: RunControls
+    model: Any  # where models are chosen, in panels that use one
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
@@ -65,6 +66,10 @@ class Panel(QWidget):
     def request(self) -> Any:
         """Read the panel; raises `ReconError` when something is missing or does not fit."""
         raise NotImplementedError
+
+    def choose_model(self, verb: str, reference: Any) -> None:
+        """Choose a model that was trained for a verb; for a panel that has one place for models."""
+        self.model.select(reference)
 
     def attempt(self, ask: Callable[[], T]) -> T | None:
         """Do what the user asks for; None when something is missing, which is then said."""

@@ -63,7 +63,9 @@ class RestorePanel(Panel):
         self.controls.buttons.addWidget(self.live_layer.button)
         rows = compact_form()
         self.column.addLayout(rows)
-        self._make_what(rows)
+        self._make_layer(rows)
+        rows, last = self.pages(rows)
+        self._make_model(rows)
         without_wheel(slider)
         slider.valueChanged.connect(self.preview.ask)
         slider.valueChanged.connect(self.live_layer.follow)
@@ -77,7 +79,7 @@ class RestorePanel(Panel):
         rows.addRow(row(self.keep_dtype, *switches))
         rows.addRow(self.attention)
         rows.addRow(self.extent)
-        add_row(rows, "Device", self.device)
+        add_row(last, "Device", self.device)
         self.keep_dtype.toggled.connect(self.live_layer.follow)
         self.device.combo.currentIndexChanged.connect(self.live_layer.follow)
         self.live_layer.switched.connect(self.preview.follow)
@@ -89,14 +91,20 @@ class RestorePanel(Panel):
         self.show_layer()
         self.finish_column()
 
-    def _make_what(self, rows: QFormLayout) -> None:
+    def pages(self, rows: QFormLayout) -> tuple[QFormLayout, QFormLayout]:
+        """Return the forms for what the verb needs and for the device; a panel of several pages makes them here."""
+        return rows, rows
+
+    def _make_layer(self, rows: QFormLayout) -> None:
         self.layer = LayerCombo(self)
         self.layer.setToolTip(f"The layer to {self.verb}; follows the layer that is active.")
         self.data = DataLine()
-        self.model = ModelChooser(self.verb)
-        self.model.setToolTip(f"The model to {self.verb} with. Models trained in this sitting come first.")
         add_row(rows, "Layer", self.layer)
         rows.addRow(self.data)
+
+    def _make_model(self, rows: QFormLayout) -> None:
+        self.model = ModelChooser(self.verb)
+        self.model.setToolTip(f"The model to {self.verb} with. Models trained in this sitting come first.")
         add_row(rows, "Model", self.model)
         for signal in (self.layer.currentIndexChanged, self.data.axes_changed, self.model.changed):
             signal.connect(self.show_layer)
@@ -216,7 +224,7 @@ def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:
 
 
 def _progress_line(event: ProgressEvent) -> str:
-    what = "adapting: step" if event.phase == "train" else "tile"
+    what = {"train": "training: step", "generate": "image"}.get(event.phase, "tile")
     parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")

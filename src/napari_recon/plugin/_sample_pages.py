@@ -170,23 +170,28 @@ class GeneratePage(QWidget):
 
     def show_made(self, made: Made) -> str:
         """Add the layer, and say what was done."""
-        viewer, pixels, record = self._panel.viewer, made.pixels["generated"], made.record
-        axes = ("z", "y", "x")[-len(made.request.options["shape"]) :]
-        labels = (SAMPLE, *(("c",) if pixels.ndim > len(axes) + 1 else ()), *axes)
-        look: dict[str, Any] = {}
-        # A model knows no pixel size; the layer that it was trained on does, while it is open.
-        origin = next((layer for layer in image_layers(viewer) if layer.name in record["trained_on"]), None)
-        if origin is not None and not origin.rgb:
-            ones = len(labels) - len(axes)
-            look = {"colormap": origin.colormap, "contrast_limits": origin.contrast_limits, "gamma": origin.gamma}
-            if origin.ndim >= len(axes):
-                look["scale"] = (*(1.0 for _ in range(ones)), *origin.scale[-len(axes) :])
-                look["units"] = (*("pixel" for _ in range(ones)), *origin.units[-len(axes) :])
-        name = f"{record['model']} [generated]"
-        layer = viewer.add_image(pixels, name=name, rgb=False, axis_labels=labels, metadata={KEY: record}, **look)
-        viewer.layers.selection.active = layer
-        size = " x ".join(map(str, made.request.options["shape"]))
-        return f"Generated {len(pixels)} images of {size} in {made.seconds:.1f} s"
+        return add_generated(self._panel.viewer, made)
+
+
+def add_generated(viewer: Any, made: Made) -> str:
+    """Add a layer of what a `GenerateRequest` made, and say what was done."""
+    pixels, record = made.pixels["generated"], made.record
+    axes = ("z", "y", "x")[-len(made.request.options["shape"]) :]
+    labels = (SAMPLE, *(("c",) if pixels.ndim > len(axes) + 1 else ()), *axes)
+    look: dict[str, Any] = {}
+    # A model knows no pixel size; the layer that it was trained on does, while it is open.
+    origin = next((layer for layer in image_layers(viewer) if layer.name in record["trained_on"]), None)
+    if origin is not None and not origin.rgb:
+        ones = len(labels) - len(axes)
+        look = {"colormap": origin.colormap, "contrast_limits": origin.contrast_limits, "gamma": origin.gamma}
+        if origin.ndim >= len(axes):
+            look["scale"] = (*(1.0 for _ in range(ones)), *origin.scale[-len(axes) :])
+            look["units"] = (*("pixel" for _ in range(ones)), *origin.units[-len(axes) :])
+    name = f"{record['model']} [generated]"
+    layer = viewer.add_image(pixels, name=name, rgb=False, axis_labels=labels, metadata={KEY: record}, **look)
+    viewer.layers.selection.active = layer
+    size = " x ".join(map(str, made.request.options["shape"]))
+    return f"Generated {len(pixels)} image{'s' * (len(pixels) > 1)} of {size} in {made.seconds:.1f} s"
 
 
 def number(low: int, high: int, value: int, help: str) -> QSpinBox:

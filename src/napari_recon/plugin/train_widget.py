@@ -24,6 +24,9 @@ from napari_recon.training.config import TrainConfig
 
 ESTIMATE_DELAY = 400  # milliseconds without a change
 
+# Verbs that have no panel of their own, but a page of Upscale.
+PAGES = {"generate": "Texture", "complete": "Complete"}
+
 
 class TrainWidget(Panel):
     """Train a model on layers or files, and watch it learn."""
@@ -124,7 +127,8 @@ class TrainWidget(Panel):
         """Let the buttons act on a finished training."""
         self.result = trained
         model = trained.model
-        self.use.setText(f"Use in {self._panel_of(model)}")
+        verb = MODELS[model.family].verb
+        self.use.setText(f"Use in {PAGES.get(verb, verb.capitalize())}")
         how = "stopped, best weights kept" if model.stopped else "done"
         steps = model.provenance.get("steps", 0)
         where = f"saved as {trained.path.stem}" if trained.path else f"not saved: {trained.problem}"
@@ -211,13 +215,10 @@ class TrainWidget(Panel):
 
     def _use(self) -> None:
         assert self.result is not None
-        name = self._panel_of(self.result.model)
+        verb = MODELS[self.result.model.family].verb
+        name = "Upscale" if verb in PAGES else verb.capitalize()  # the panels are named after their verbs
         _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", name, tabify=True)
-        panel.model.select(self.result.path or self.result.model)
-
-    @staticmethod
-    def _panel_of(model: Any) -> str:
-        return MODELS[model.family].verb.capitalize()  # the panels are named after their verbs
+        panel.choose_model(verb, self.result.path or self.result.model)
 
 
 def progress_line(event: ProgressEvent) -> str:

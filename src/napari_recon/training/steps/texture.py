@@ -13,7 +13,7 @@ from napari_recon.data.normalization import Normalization
 from napari_recon.data.patches import Batch, PatchSampler
 from napari_recon.errors import ReconError
 from napari_recon.losses.adversarial import ADVERSARIAL
-from napari_recon.losses.texture import log_spectrum, patch_distance
+from napari_recon.losses.texture import feature_distance, log_spectrum, patch_distance
 from napari_recon.models.discriminators import TextureDiscriminator
 from napari_recon.models.texture import TextureConfig, spec
 
@@ -64,19 +64,24 @@ class TextureStep:
         """Yield the loss of the discriminator where there is one, and that of the network."""
         real = batch.input
         fake = self.players["network"](self._noise(real, rng))
-        statistics = self._statistics(real, fake, rng)
+        with torch.autocast(fake.device.type, enabled=False):  # rough numbers have other statistics
+            statistics = self._statistics(real, fake.float(), rng)
         if self.plays:
             judge = self.players["discriminator"]
             yield "discriminator", self._game.discriminator(judge(real)[0], judge(fake.detach())[0])
-            adversarial = self._game.generator(judge(real)[0].detach(), judge(fake)[0])
+            (real_logits, real_features), (logits, features) = judge(real), judge(fake)
+            adversarial = self._game.generator(real_logits.detach(), logits)
+            alike = feature_distance(real_features, features)
             self.values = {"statistics": float(statistics.detach()), "adversarial": float(adversarial.detach())}
-            statistics = statistics + self.config.adversarial_weight * adversarial
+            statistics = statistics + self.config.adversarial_weight * adversarial + self.config.feature_weight * alike
         yield "network", statistics
 
     def validation_loss(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """Distance of the statistics from those of a held-out batch."""
         real = batch.input
-        return patch_distance(real, network(self._noise(real, rng)).float(), self.config.levels, rng)
+        fake = network(self._noise(real, rng))
+        with torch.autocast(fake.device.type, enabled=False):
+            return patch_distance(real, fake.float(), self.config.levels, rng)
 
     def _noise(self, like: Tensor, rng: torch.Generator) -> Tensor:
         return torch.randn(like.shape, generator=rng).to(like)
