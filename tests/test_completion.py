@@ -110,6 +110,14 @@ def test_without_a_model_one_is_trained_on_the_rest(smooth, pixels_mask):
     assert np.abs(done.array.astype(float) - smooth)[pixels_mask].max() < 60
 
 
+@pytest.mark.parametrize(("side", "depth"), [(1, 1), (6, 2)])
+def test_the_network_trained_here_sees_as_far_as_the_holes_need(smooth, side, depth):
+    mask = np.zeros((72, 80), bool)
+    mask[30 : 30 + side, 40 : 40 + side] = True
+    done = api.complete(Image(smooth, "YX"), mask, minutes=0.01)
+    assert done.metadata["napari_recon"]["depth"] == depth
+
+
 def test_a_mask_of_one_plane_counts_for_all(smooth, pixels_mask, trained):
     stack = np.stack([smooth, smooth[::-1]])
     done = api.complete(stack, pixels_mask, trained, axes="TYX")
@@ -199,11 +207,12 @@ def test_moved_holes_are_those_of_the_mask():
     holes[3:5, 7:10] = True
     moved = MovedHoles([torch.zeros(5, 5, dtype=torch.bool), holes])
     rng = torch.Generator().manual_seed(0)
-    drawn = [moved.draw((16, 12), rng) for _ in range(40)]
+    drawn = [moved.draw((16, 12), 0.01, rng) for _ in range(40)]
     counts = [int(d.sum()) for d in drawn]
     assert min(counts) >= 1
     assert max(counts) == 6
     assert len({tuple(d.nonzero()[0].tolist()) for d in drawn}) > 20
+    assert 0.1 < moved.draw((16, 12), 0.1, rng).float().mean() < 0.2
 
 
 def test_the_first_guess_reaches_into_large_holes_and_keeps_what_is_known():

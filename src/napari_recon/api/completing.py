@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.training import train
@@ -16,11 +17,13 @@ from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.completion import CompletionRunner, with_holes
 from napari_recon.inference.pixel_type import cast
-from napari_recon.models.completion import deepest
+from napari_recon.models.completion import CompletionConfig, deepest, spec
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 from napari_recon.training.steps.completion import check_width
 
 MINUTES = 1.0
+REACH = 12  # times the radius of the widest hole, that a network should see
+LOOKED_AT = 16  # planes of many, in which the widest hole is looked for
 
 
 def complete(
@@ -83,7 +86,7 @@ def complete(
     loaded = (
         _checked(load_model(model), narrowest)
         if model is not None
-        else _train(holed, narrowest, minutes, seed, device, on_progress, cancel)
+        else _train(holed, _depth(holes, source.axes, narrowest), minutes, seed, device, on_progress, cancel)
     )
     runner = CompletionRunner(loaded, holed, holes, tile_size=tile_size, device=device, precision=precision)
     (answer,) = runner.run(Reporter(on_progress, "complete"), cancel or CancelToken())
@@ -96,6 +99,7 @@ def complete(
         "model": loaded.name,
         "model_hash": loaded.hash,
         "trained_here": model is None,
+        "depth": loaded.config.to_json()["depth"],
         "filled": int(holes.sum()),
         "tile_size": done.tile_size,
         "device": done.device,
@@ -144,9 +148,22 @@ def _checked(model: TrainedModel, narrowest: int) -> TrainedModel:
     return model
 
 
+def _depth(holes: NDArray[np.bool_], axes: str, narrowest: int) -> int:
+    """As deep as the widest hole needs and the image allows: a smaller network learns more in its time."""
+    most = deepest(narrowest)
+    if not most:
+        raise ReconError(
+            f"The image is {narrowest} pixels wide on its shortest side, too little to learn from.",
+            "Give a model that was trained on a larger image.",
+        )
+    planes = to_batch(holes, axes).reshape(-1, *(holes.shape[axes.index(a)] for a in "YX"))
+    radius = max(float(distance_transform_edt(p).max()) for p in planes[:: max(len(planes) // LOOKED_AT, 1)])
+    return next((d for d in range(1, most) if spec(CompletionConfig(depth=d)).receptive_field >= REACH * radius), most)
+
+
 def _train(
     holed: Image,
-    narrowest: int,
+    depth: int,
     minutes: float,
     seed: int,
     device: str,
@@ -154,12 +171,6 @@ def _train(
     cancel: CancelToken | None,
 ) -> TrainedModel:
     """Train on the rest of the image."""
-    depth = deepest(narrowest)
-    if not depth:
-        raise ReconError(
-            f"The image is {narrowest} pixels wide on its shortest side, too little to learn from.",
-            "Give a model that was trained on a larger image.",
-        )
     more: dict[str, Any] = {"minutes": minutes, "seed": seed, "depth": depth, "device": device}
     model = train("completion", holed, on_progress=on_progress, cancel=cancel, **more)
     if model.stopped:

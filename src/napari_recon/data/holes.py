@@ -9,6 +9,7 @@ from torch import Tensor
 
 KINDS = ("pixels", "blobs", "rectangles")
 MOST_SHAPES = 64  # in one patch
+MOST_COPIES = 12  # of the user's holes in one patch
 
 
 def draw_holes(sides: Sequence[int], kind: str, share: float, size: int, rng: torch.Generator) -> Tensor:
@@ -64,8 +65,20 @@ class MovedHoles:
         self.maps = [m.cpu() for m in maps if m.any()]
         self._places = [m.nonzero() for m in self.maps]
 
-    def draw(self, sides: Sequence[int], rng: torch.Generator) -> Tensor:
-        """Draw the holes of one patch of (Y, X) pixels: bool, True in a hole."""
+    def draw(self, sides: Sequence[int], share: float, rng: torch.Generator) -> Tensor:
+        """Draw the holes of one patch of (Y, X) pixels: bool, True in a hole.
+
+        Holes that are few are repeated until they cover `share` of the patch, for the more a step hides the more it
+        teaches.
+        """
+        patch = self._move(sides, rng)
+        for _ in range(MOST_COPIES - 1):
+            if patch.float().mean() >= share:
+                break
+            patch |= self._move(sides, rng)
+        return patch
+
+    def _move(self, sides: Sequence[int], rng: torch.Generator) -> Tensor:
         number = int(torch.randint(0, len(self.maps), (1,), generator=rng))
         holes, places = self.maps[number], self._places[number]
         place = places[int(torch.randint(0, len(places), (1,), generator=rng))]

@@ -88,7 +88,7 @@ class CompletionStep:
         known = torch.ones_like(x) if batch.weight is None else batch.weight.expand_as(x)
         sides, kind = x.shape[2:], "mixed" if config.holes == "auto" else config.holes
         holes = [
-            self._own.draw(sides, rng)
+            self._own.draw(sides, config.hole_share / 2, rng)
             if self._own is not None
             else draw_holes(sides, kind, config.hole_share, config.hole_size, rng)
             for _ in range(len(x))
