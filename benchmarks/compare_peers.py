@@ -35,6 +35,7 @@ STEPS = 10  # of a training, in one turn
 TILE = 512  # for CAREamics where the whole image at once would take too much memory
 PEERS_PSNR = 37.54  # of CAREamics 0.3.5 after 190 s on this image, as published with the data
 MATRIX_FLOPS = 2 * 1536**3  # of one product in `_peer_ours.py`
+VERSION = "from importlib.metadata import version; print(version('careamics'), 'with torch', version('torch'))"
 Row = dict[str, Any]
 
 
@@ -244,7 +245,10 @@ def main() -> None:
     first, second = train_rows[0], predict_rows[0]
     share(first, first.pop("counted")["step"] / first["seconds"])
     share(second, second.pop("counted")["pixel"] * side * side / second["seconds"])
+    version = subprocess.run([python, "-c", VERSION], check=True, capture_output=True, text=True).stdout.strip()
     rows = train_rows + predict_rows + rest
+    for row in rows:
+        row["method"] = row["method"].replace("CAREamics", f"CAREamics {version}")
     if not options.quick and (DATA / "fmd").exists():
         rows += time_to_quality()
     report("compare_peers_quick" if options.quick else "compare_peers", rows)
