@@ -17,7 +17,7 @@ help:
 	@echo "make test    run all tests (make test PYTEST='-x tests/core' for a part)"
 	@echo "make lint    ruff, mypy, import-linter, typos"
 	@echo "make format  let ruff rewrite what it can"
-	@echo "make bench   run all benchmarks"
+	@echo "make bench   run all benchmarks, and print their results in one table"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove what the commands above made, except .venv"
 
@@ -39,8 +39,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: system $(STAMP)
-	@for script in benchmarks/[a-z]*.py; do \
-		echo "== $$script"; scripts/with_display.sh $(BIN)/python $$script || exit 1; done
+	@failed=; for script in benchmarks/[a-z]*.py; do \
+		echo "== $$script"; scripts/with_display.sh $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	echo "== all"; $(BIN)/python benchmarks/_summary.py; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

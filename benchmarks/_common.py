@@ -39,13 +39,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table and keep them in ``benchmarks/results/NAME.json``."""
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print rows under the names of their columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *([_show(row.get(c)) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), flush=True)
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table and keep them in ``benchmarks/results/NAME.json``."""
+    table(rows)
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine(), "rows": rows}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")

@@ -5,16 +5,13 @@ The first row of a panel includes its imports. Run it with a display, or under x
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 PANELS = ("Denoise", "Sample", "Train")
 LIMIT = 0.7  # seconds
-RESULT = Path(__file__).parent / "results" / "open_widget.json"
 
 
 def measure(name: str) -> dict[str, float]:
@@ -54,10 +51,9 @@ def main() -> None:
     print(f"seconds to open a panel; at most {LIMIT}")
     for name, row in rows.items():
         print(f"{name:10} first {row['first']:.2f}   again {row['again']:.2f}")
-    result = {"machine": platform.machine(), "cores": os.cpu_count(), "limit": LIMIT, "seconds": rows}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    from _common import report  # not by the processes that are measured: it imports torch
+
+    report("open_widget", [{"panel": name, **row} for name, row in rows.items()])
 
 
 if __name__ == "__main__":

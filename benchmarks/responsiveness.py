@@ -4,18 +4,14 @@ Run it with a display, or under xvfb-run: ``python benchmarks/responsiveness.py 
 """
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
 INTERVAL = 10  # milliseconds
 LIMIT = 200  # milliseconds that a user would feel
-RESULT = Path(__file__).parent / "results" / "responsiveness.json"
 
 
 class Gaps:
@@ -101,12 +97,9 @@ def main() -> None:
         os.environ["NAPARI_RECON_HOME"] = home
         rows = measure(seconds)
     print(f"gaps of a {INTERVAL} ms timer in milliseconds; felt above {LIMIT}")
-    for name, row in rows.items():
-        print(f"{name:42}", "  ".join(f"{key} {value:g}" for key, value in row.items()))
-    result = {"machine": platform.machine(), "cores": os.cpu_count(), "limit": LIMIT, "rows": rows}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    from _common import report  # only now, as it imports torch, which is measured too
+
+    report("responsiveness", [{"while": name, **row} for name, row in rows.items()])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Milliseconds a training step of the blind-spot U-Net (16 patches of 64 x 64, depth 2, 32 features).
 
-Ours (precision by probe, channels last, fused Adam) against the same network, batch and step in plain float32 PyTorch,
-in turns within one run.
+Ours (precision by probe, channels last, fused Adam, the last block around hidden pixels alone) against the same network
+and batch in plain float32 PyTorch, in turns within one run.
 """
 
 import statistics
@@ -24,6 +24,7 @@ class Trainer:
 
     def __init__(self, fast: bool) -> None:
         torch.manual_seed(0)
+        self.fast = fast
         family = MODELS["autoencoder"]
         self.network = family.build(family.config())
         self.dtype = torch.float32
@@ -37,8 +38,11 @@ class Trainer:
         """Hide pixels, predict them, and update the network."""
         hidden, mask = hide_pixels(patches, self.rng, fraction=0.02)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            answer = self.network(hidden)
-        loss = ((answer.float() - patches).square() * mask).sum() / mask.sum()
+            if self.fast:
+                answer = self.network(hidden, mask[:, 0].nonzero())[:, 0]
+            else:
+                answer = self.network(hidden)[mask.bool()]
+        loss = (answer.float() - patches[mask.bool()]).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import napari_recon
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "lightning_fabric", "napari", "qtpy", "PySide6", "PyQt6", "numpy", "dask", "skimage")
 
 
@@ -39,3 +41,19 @@ def test_every_public_name_exists():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'denoize'"):
         _ = napari_recon.denoize
+
+
+def test_benchmarks_run_from_a_source_checkout_with_the_numerical_packages_alone():
+    missing = ["napari", "qtpy", "pydantic", "psutil", "dask", "zarr", "platformdirs"]
+    code = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({missing}))
+sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "benchmarks")!r}]
+for script in {[p.stem for p in sorted((ROOT / "benchmarks").glob("[cqs][a-z]*_*.py"))]}:
+    importlib.import_module(script)
+import numpy, napari_recon
+model = napari_recon.train("autoencoder", numpy.eye(32), steps=1, features=4, patch_size=16)
+print(napari_recon.denoise(numpy.eye(32), model).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "(32, 32)\n", done.stderr

@@ -7,7 +7,7 @@ at its start, for every plugin) costs nothing: neither torch nor Qt nor numpy is
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from napari_recon._version import __version__
 
 if TYPE_CHECKING:
     from napari_recon.api import (

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari_recon.errors import ReconError
+from napari_recon.memory import available_memory
 
 if TYPE_CHECKING:
     import torch
@@ -138,9 +139,7 @@ def free_memory(device: torch.device | str) -> int:
         import torch
 
         return int(torch.cuda.mem_get_info(name)[0])
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
+    available = available_memory()
     limit = os.environ.get("NAPARI_RECON_MEMORY_GB")
     if not limit:
         return available

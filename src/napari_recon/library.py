@@ -41,8 +41,10 @@ def models_folder() -> Path:
     home = os.environ.get("NAPARI_RECON_HOME")
     if home:
         return Path(home) / "models"
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:  # as on a cluster that has the numerical packages alone
+        return Path.home() / ".local" / "share" / "napari-recon" / "models"
     return platformdirs.user_data_path("napari-recon") / "models"
 
 

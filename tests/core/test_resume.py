@@ -225,6 +225,37 @@ def test_two_processes_train_one_model_and_answer_once(folder):
     assert np.isfinite(api.denoise(np.ones((48, 48), np.float32), model)).all()
 
 
+SHARED_BATCH = """
+import json, os
+from napari_recon import api
+
+images = [api.read_image(n) for n in ("noisy.tif", "clean.tif")]
+options = dict(steps=40, features=4, depth=1, patch_size=16, batch_size=8, validate_every=10, start_from=None,
+               validation_fraction=0.25, precision="float32", devices=int(os.environ.get("WORLD_SIZE", 1)))
+pairs = api.train("autoencoder", images[0], images[1], **options)
+blind = api.train("autoencoder", images[0], **options)
+if os.environ.get("RANK", "0") == "0":
+    print(json.dumps([[loss for _, loss in m.provenance["validation_loss"]] for m in (pairs, blind)]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
+def test_two_processes_learn_as_one_does_from_the_same_batch(folder, phantom):
+    write_image(folder / "clean.tif", phantom[1])
+    (folder / "script.py").write_text(SHARED_BATCH)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    losses = []
+    for more in ([], launcher):
+        line = [sys.executable, *more, "script.py"]
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        losses.append(json.loads(done.stdout))
+    (pairs, blind), (shared_pairs, shared_blind) = losses
+    assert len(pairs) == 5  # at the start, then every ten steps
+    np.testing.assert_allclose(shared_pairs, pairs, rtol=1e-3)
+    np.testing.assert_allclose(shared_blind, blind, rtol=1e-2)  # each hides pixels of its own
+
+
 def test_more_devices_than_there_are_is_a_clear_error(phantom, tiny, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ReconError, match="2 processes") as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
+from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.upscaling import enlarged, model_at
 from napari_recon.checkpoint import TrainedModel
@@ -81,7 +81,7 @@ def attention_map(
         "device": done.device,
         "precision": done.precision,
         "notes": done.notes,
-        "version": version("napari-recon"),
+        "version": __version__,
     }
     return enlarged(source, pixels, loaded.spec.scale, f"{source.name} [attention]", record)
 

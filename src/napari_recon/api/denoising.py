@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.training import train
 from napari_recon.axes import time_step, to_batch
@@ -113,7 +113,7 @@ def denoise(
         "precision": done.precision,
         "noise": [n.to_json() for n in done.normalization.noise],
         "notes": notes,
-        "version": version("napari-recon"),
+        "version": __version__,
     }
     if not isinstance(image, Image):
         return pixels

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from napari_recon._version import __version__
 from napari_recon.api.denoising import checked
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.sampling import calibrated_spread, load_sampler
@@ -83,7 +83,7 @@ def prepare(verb: str, source: Image, model: Model, **options: Any) -> Prepared:
         "precision": done.precision,
         "noise": [n.to_json() for n in done.normalization.noise],
         "notes": done.notes,
-        "version": version("napari-recon"),
+        "version": __version__,
     }
     return runner, record
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
@@ -242,7 +242,7 @@ def calibrated_spread(model: TrainedModel) -> float:
 def make_record(verb: str, model: TrainedModel, **more: Any) -> dict[str, Any]:
     """Say how a result was made, for its metadata."""
     names = {"verb": verb, "model": model.name, "model_hash": model.hash}
-    return {**names, **more, "version": version("napari-recon")}
+    return {**names, **more, "version": __version__}
 
 
 def _sorted(

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
-from napari_recon import __version__
+from napari_recon._version import __version__
 from napari_recon.cli import library, restoration, sampling
 from napari_recon.cli.completing import complete
 from napari_recon.cli.training import train_app

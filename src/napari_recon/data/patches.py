@@ -135,8 +135,11 @@ class PatchSampler:
         self._ladder = sizes.double().cumsum(0)
         self.flips = False
 
-    def draw(self, count: int, rng: torch.Generator) -> Batch:
-        """Draw `count` patches with a CPU generator: the same generator state gives the same patches."""
+    def draw(self, count: int, rng: torch.Generator, share: tuple[int, int] = (0, 1)) -> Batch:
+        """Draw `count` patches with a CPU generator: the same generator state gives the same patches.
+
+        `share` (number, of how many) keeps every so many of them, so that processes which draw alike share one batch.
+        """
         dims = len(self.patch)
         # Not torch.multinomial: it takes no more than 2**24 cells, and goes through all of them at each call.
         rungs = torch.rand(count, generator=rng, dtype=torch.float64) * self._ladder[-1]
@@ -145,7 +148,8 @@ class PatchSampler:
         corner = low + (torch.rand(count, dims, generator=rng) * (high - low)).long()
         corner -= corner % self.align
         turn = torch.randint(0, 2, (dims + 1,), generator=rng).tolist() if self.flips else [0] * (dims + 1)
-        places = torch.cat([cells[:, :2], corner], dim=1).tolist()
+        number, shares = share
+        places = torch.cat([cells[:, :2], corner], dim=1)[number::shares].tolist()
         return self._batch(places, self.patch, turn)
 
     def validation(self, limit: int = 48) -> list[Batch]:

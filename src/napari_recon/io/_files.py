@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
-
 from napari_recon.errors import ReconError
+from napari_recon.memory import available_memory
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -118,7 +117,7 @@ def reading(path: Path, folder: bool = False) -> Iterator[None]:
 
 def check_memory(nbytes: int, what: str) -> None:
     """Refuse what is larger than the free memory, before it is allocated."""
-    free = psutil.virtual_memory().available
+    free = available_memory()
     if nbytes > free:
         raise ReconError(
             f"{what} needs {nbytes / 2**30:.1f} GiB of memory, but only {free / 2**30:.1f} GiB are free.",

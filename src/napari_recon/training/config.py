@@ -14,7 +14,7 @@ class TrainConfig(Config):
     minutes: float | None = option(
         None, "Minutes", "Time to train for; leave empty to train for a number of steps.", minimum=0.001
     )
-    batch_size: int = option(16, "Batch size", "Patches per step.", minimum=1, maximum=1024)
+    batch_size: int = option(16, "Batch size", "Patches per step, of all processes together.", minimum=1, maximum=1024)
     patch_size: int = option(64, "Patch size", "Side of a training patch in pixels.", minimum=8, maximum=1024)
     learning_rate: float = option(4e-4, "Learning rate", "Size of a step at its largest.", minimum=1e-7, maximum=1)
     schedule: str = option(

@@ -19,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from napari_recon.data.patches import PatchSampler
+from napari_recon.data.patches import Batch, PatchSampler
 from napari_recon.errors import ReconError
 from napari_recon.models._blocks import channels_last
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
@@ -194,7 +194,7 @@ class _Run:
         if self.history.step == 0 and self.step.keeps_best:
             self._validate()  # where it starts from can be the best there is
         rate = self._learning_rate()
-        batch = self.sampler.draw(self.config.batch_size, self.rng)
+        batch = self._draw()
         total = 0.0
         for name, loss in self.step.losses(batch, self.rng, self._used):
             total += self._update(name, loss, rate)
@@ -217,6 +217,13 @@ class _Run:
         else:
             self._report(self._values(), message=message)
         self._show_preview()
+
+    def _draw(self) -> Batch:
+        """Draw our share of the batch; the patches of a step are the same in however many processes."""
+        rng = torch.Generator().manual_seed(((self.config.seed << 20) + self.history.step) % 2**63)
+        processes = self.fabric.world_size
+        count = max(self.config.batch_size, processes)
+        return self.sampler.draw(count, rng, (self.fabric.global_rank, processes))
 
     def _update(self, name: str, loss: Tensor, rate: float) -> float:
         """Take one optimizer step, unless the loss or its gradient is not finite."""

@@ -7,13 +7,13 @@ import datetime
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_recon._version import __version__
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.config import split_options
@@ -126,7 +126,7 @@ def provenance(
         "best_step": history.best_step,
         "train_loss": history.train,
         "validation_loss": history.validation,
-        "versions": {"napari-recon": version("napari-recon"), "torch": str(torch.__version__)},
+        "versions": {"napari-recon": __version__, "torch": str(torch.__version__)},
     }
 
 
