@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.training import train
 from napari_recon.axes import to_batch
@@ -105,7 +105,7 @@ def complete(
         "device": done.device,
         "precision": done.precision,
         "notes": done.notes + ([note] if note else []),
-        "version": version("napari-recon"),
+        "version": __version__,
     }
     if not isinstance(image, Image):
         return pixels

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import version
 from typing import Any, cast
 
+from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.trust import judge
 from napari_recon.checkpoint import TrainedModel
@@ -115,7 +115,7 @@ def upscale(
         "precision": done.precision,
         "trust": found.summary() if found is not None else None,
         "notes": notes,
-        "version": version("napari-recon"),
+        "version": __version__,
     }
     result = enlarged(source, pixels, config.scale, f"{source.name} [x{config.scale}]", record)
     results = [result]
