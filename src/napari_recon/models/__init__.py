@@ -29,6 +29,8 @@ class Family:
         From a config to a `ModelSpec`, and to a network with fresh weights.
     verb : str
         What its models do to a layer.
+    label : str
+        What to train, for people.
     summary : str
         What training one of them is for, in a sentence.
     training : mapping
@@ -43,6 +45,7 @@ class Family:
     spec: Callable[[Any], ModelSpec]
     build: Callable[[Any], nn.Module]
     verb: str
+    label: str
     summary: str
     training: Mapping[str, float] = field(default_factory=dict)
     start: str = ""
@@ -55,6 +58,7 @@ MODELS: dict[str, Family] = {
         autoencoder.spec,
         autoencoder.build,
         "denoise",
+        "Autoencoder: denoise",
         "Train an autoencoder to denoise, on noisy images alone or with clean targets.",
         start="universal",
         settled=autoencoder.SETTLED,
@@ -64,6 +68,7 @@ MODELS: dict[str, Family] = {
         vae.spec,
         vae.build,
         "sample",
+        "VAE: sample",
         "Train a variational autoencoder to sample what a noisy image may show, and to generate images like it.",
         {"learning_rate": 2e-3, "batch_size": 8},
     ),
@@ -72,6 +77,7 @@ MODELS: dict[str, Family] = {
         gan.spec,
         gan.build,
         "upscale",
+        "GAN: upscale",
         "Train a generator to upscale, on high-resolution images alone; adversarially on request.",
         start="upscale-x{scale}",
         settled=gan.SETTLED,
@@ -81,6 +87,7 @@ MODELS: dict[str, Family] = {
         texture.spec,
         texture.build,
         "generate",
+        "GAN: texture",
         "Train a network to generate texture of any size, on an image that shows it.",
         {"learning_rate": 2e-3, "batch_size": 4, "patch_size": 128},
     ),
@@ -89,6 +96,7 @@ MODELS: dict[str, Family] = {
         completion.spec,
         completion.build,
         "complete",
+        "GAN: completion",
         "Train a network to fill holes, on the rest of the image alone; adversarially on request.",
         {"learning_rate": 2e-3, "batch_size": 8},
     ),

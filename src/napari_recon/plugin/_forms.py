@@ -157,6 +157,13 @@ def add_row(rows: QFormLayout, label: str, editor: QWidget) -> None:
     rows.addRow(text, editor)
 
 
+def show_row(rows: QFormLayout, editor: QWidget, shown: bool) -> None:
+    """Show or hide a control with its label."""
+    for widget in (editor, rows.labelForField(editor)):
+        if widget is not None:
+            widget.setVisible(shown)
+
+
 def row(*widgets: QWidget) -> QWidget:
     """Put controls side by side."""
     line = QWidget()

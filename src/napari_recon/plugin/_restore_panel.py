@@ -25,7 +25,6 @@ from napari_recon.plugin._tile_options import TileOptions
 from napari_recon.progress import ProgressEvent
 
 ATTENTION_HELP = "Add a layer that is bright where the network's attention gates let features through."
-NO_ATTENTION = "This model has no attention gates; one trained with Attention (under Advanced) has."
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class RestorePanel(Panel):
         self.keep_dtype.setChecked(True)
         self.keep_dtype.setToolTip("Round the result to the pixel type of the layer; else it is float32.")
         self.attention = QCheckBox("attention layer")
+        self.attention.setToolTip(ATTENTION_HELP)
         self.extent = ExtentChooser(self.verb.capitalize())
         self.device = DeviceBadge()
         add_row(rows, title, row(slider, self.preview.box))
@@ -165,7 +165,7 @@ class RestorePanel(Panel):
 
     def wants_attention(self) -> bool:
         """Whether the map of attention is asked for, of a model that has one."""
-        return self.attention.isEnabled() and self.attention.isChecked()
+        return not self.attention.isHidden() and self.attention.isChecked()
 
     def choice_changed(self) -> None:
         """Follow the layer, its axes and the model in what only the subclass shows."""
@@ -177,8 +177,7 @@ class RestorePanel(Panel):
         if layer is not None:
             self.keep_dtype.setText(f"keep {layer.dtype}")
         gates = spec is not None and spec.attention
-        self.attention.setEnabled(gates)
-        self.attention.setToolTip(ATTENTION_HELP if gates else NO_ATTENTION)
+        self.attention.setVisible(gates)
         self.choice_changed()
         self.preview.follow()
         self.live_layer.follow()

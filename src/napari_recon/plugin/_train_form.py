@@ -20,7 +20,7 @@ from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.models import MODELS
 from napari_recon.plugin._device_badge import DeviceBadge
-from napari_recon.plugin._forms import ConfigForm, add_row, compact_form, narrow, without_wheel
+from napari_recon.plugin._forms import ConfigForm, add_row, compact_form, narrow, show_row, without_wheel
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo, watch_layers
 from napari_recon.plugin._layers import snapshot
 from napari_recon.plugin._models import ModelChooser
@@ -43,7 +43,7 @@ class TrainForm(QWidget):
     def __init__(self, panel: Panel) -> None:
         super().__init__()
         self.viewer = panel.viewer
-        rows = compact_form(self)
+        self._rows = rows = compact_form(self)
         self._make_choosers(panel)
         self._make_budget()
         self.device = DeviceBadge()
@@ -67,7 +67,7 @@ class TrainForm(QWidget):
     def _make_choosers(self, panel: Panel) -> None:
         self.family = narrow(QComboBox())
         for name, family in MODELS.items():
-            self.family.addItem(f"{family_label(name)}: {family.verb}", name)
+            self.family.addItem(family.label, name)
         self.family.setToolTip("Which kind of model, and what it will do to a layer.")
         self.sources = SourceChooser(panel)
         self.sources.setToolTip("What to learn from; noisy images suffice.")
@@ -154,7 +154,7 @@ class TrainForm(QWidget):
         if not layers:
             raise ReconError("No layer was chosen to train on.", "Check one under From, or choose files.")
         axes = self.data.axes() if len(layers) == 1 else None
-        target = self.target.layer() if self.target.isEnabled() else None
+        target = self.target.layer() if self._takes_target() else None
         if target is not None and len(layers) > 1:
             raise ReconError("A target belongs to one layer.", "Check only one layer under From, or take no target.")
         return TrainRequest(
@@ -176,9 +176,13 @@ class TrainForm(QWidget):
         """What the model will do to a layer."""
         return MODELS[self.family.currentData()].verb
 
+    def _takes_target(self) -> bool:
+        """Whether a layer can be the target; the other families learn from images alone."""
+        return self.verb() == "denoise"
+
     def _family_changed(self, *_: Any) -> None:
         self.start_from.serve(self.verb())
-        self.target.setEnabled(self.verb() == "denoise")  # the other families learn from images alone
+        show_row(self._rows, self.target, self._takes_target())
         self._changed()
 
     def _show_budget(self, kind: str) -> None:
@@ -257,11 +261,6 @@ class _RegionChooser(QComboBox):
         if shapes is None or not shapes.nshapes:
             return None
         return np.array([layer.world_to_data(shapes.data_to_world(p)[-layer.ndim :]) for p in shapes.data[-1]])
-
-
-def family_label(name: str) -> str:
-    """Write a family for people: ``Autoencoder``, ``VAE``."""
-    return name.upper() if len(name) <= 3 else name.capitalize()
 
 
 def _minutes(minutes: float) -> str:

@@ -22,13 +22,12 @@ from napari_recon.plugin._sample_pages import GeneratePage, SampleOptions, Sampl
 from napari_recon.plugin._sample_requests import Made
 from napari_recon.plugin._session import session
 from napari_recon.plugin._tile_options import TileOptions
-from napari_recon.plugin._train_form import family_label
 from napari_recon.progress import ProgressEvent
 
 VERB = "sample"
 FAMILY = next(name for name, family in MODELS.items() if family.verb == VERB)
 LIVE_HELP = "The mean as a layer that is computed plane by plane as you scroll; it goes when this is switched off."
-NO_MODEL = f"There is no model that samples yet. Train one first: Plugins > Train, family {family_label(FAMILY)}."
+NO_MODEL = f"There is no model that samples yet. Train one first: Plugins > Train, {MODELS[FAMILY].label}."
 
 
 class SampleWidget(Panel):
