@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
+from napari_recon.api.streaming import Run, check_out, stream_restored
 from napari_recon.api.training import train
 from napari_recon.axes import time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
@@ -18,10 +20,12 @@ from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.pixel_type import cast
 from napari_recon.inference.predict import predict
+from napari_recon.inference.streaming import Target, like
 from napari_recon.progress import CancelToken, ProgressCallback
 
 ADAPTATION_MINUTES = 1 / 3
 FEWEST_LABELS = 3
+LOOKED_AT = 2048  # side of the part that is looked at
 ALIKE = 0.85  # share of pixels that equal their neighbour: nearly all of labels, hardly more than half of images
 
 
@@ -36,6 +40,8 @@ def denoise(
     tile_overlap: int | None = None,
     keep_dtype: bool = False,
     adapt: bool = False,
+    out: str | Path | None = None,
+    scheduler: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     on_progress: ProgressCallback | None = None,
@@ -62,6 +68,11 @@ def denoise(
         Round to the pixel type of the image; values beyond its range are clipped and counted.
     adapt : bool
         First train the model on this image for 20 seconds; kept only when it scores clearly better on a held-out part.
+    out : str or path, optional
+        Write the result into this OME-Zarr store, tile by tile: image and result may be larger than the memory. A run
+        that was interrupted goes on where it stopped.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler whose workers do the tiles; needs `out`.
     device, precision : str
         ``"auto"`` chooses the fastest.
     on_progress, cancel
@@ -71,7 +82,7 @@ def denoise(
     -------
     Image or numpy.ndarray
         An `Image` for an `Image`, else an array; float32 unless `keep_dtype`. An `Image` carries in
-        ``metadata["napari_recon"]`` how it was made.
+        ``metadata["napari_recon"]`` how it was made. With `out`, always an `Image`, whose pixels stay on disk.
 
     Raises
     ------
@@ -82,20 +93,20 @@ def denoise(
     """
     source = as_image(image, axes)
     loaded = checked(source, model, strength)
+    check_out(out, scheduler)
+    options: dict[str, Any] = {
+        "tile_size": tile_size,
+        "device": device,
+        "precision": precision,
+        "on_progress": on_progress,
+        "cancel": cancel,
+    }
+    if out is not None:
+        run = {**options, "scheduler": scheduler}
+        return _stream(source, loaded, Path(out), strength, adapt, keep_dtype, noise, tile_overlap, run)
     if adapt:
         loaded = _adapt(loaded, source, device, on_progress, cancel)
-    done = predict(
-        loaded,
-        source,
-        strength=strength,
-        noise=noise,
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        device=device,
-        precision=precision,
-        on_progress=on_progress,
-        cancel=cancel,
-    )
+    done = predict(loaded, source, strength=strength, noise=noise, tile_overlap=tile_overlap, **options)
     pixels: Any = done.array
     notes = list(done.notes)
     if keep_dtype:
@@ -120,6 +131,30 @@ def denoise(
     return source.with_array(
         pixels, name=f"{source.name} [denoised]", metadata={**source.metadata, "napari_recon": record}
     )
+
+
+def _stream(
+    source: Image,
+    model: TrainedModel,
+    out: Path,
+    strength: float,
+    adapt: bool,
+    keep_dtype: bool,
+    noise: Sequence[NoiseEstimate] | None,
+    tile_overlap: int | None,
+    run: Run,
+) -> Image:
+    if adapt:
+        # It would learn something else each time, and so an interrupted run could not go on.
+        raise ReconError(
+            "A model cannot be adapted while its result goes into a store.",
+            "Train one on a part of the image first (start_from='universal'), and give that.",
+        )
+    dtype = source.dtype if keep_dtype else np.dtype(np.float32)
+    target = Target(out, like(source, dtype, name=f"{source.name} [denoised]"))
+    settings = {"strength": strength, "adapt": False, "keep_dtype": keep_dtype}
+    more: dict[str, Any] = {"strength": strength, "noise": noise, "tile_overlap": tile_overlap}
+    return stream_restored("denoise", source, model, target, settings, run, **more)
 
 
 def checked(source: Image, model: Model, strength: float) -> TrainedModel:
@@ -160,7 +195,8 @@ def _refuse_labels(image: Image) -> None:
     if not np.issubdtype(image.dtype, np.integer):
         return
     batch = to_batch(image.array, image.axes)
-    plane = np.asarray(batch[batch.shape[0] // 2, 0])
+    middle = tuple(slice(max(n - LOOKED_AT, 0) // 2, max(n - LOOKED_AT, 0) // 2 + LOOKED_AT) for n in batch.shape[2:])
+    plane = np.asarray(batch[(batch.shape[0] // 2, 0, *middle)])
     if not plane.size or plane.shape[1] < 2:
         return
     left, right = plane[:, :-1], plane[:, 1:]

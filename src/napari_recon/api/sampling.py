@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
+from napari_recon.api.streaming import check_out, stream_samples
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
@@ -56,6 +58,8 @@ def sample(
     mean_of_samples: bool = False,
     axes: str | None = None,
     seed: int = 0,
+    out: Mapping[str, str | Path] | None = None,
+    scheduler: str | None = None,
     tile_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -80,6 +84,12 @@ def sample(
         Axes of an array that does not know its own, such as ``"ZYX"``.
     seed : int
         The same seed gives the same samples, however the image is tiled.
+    out : mapping of str to path, optional
+        Write these outputs, instead of `outputs`, into OME-Zarr stores, tile by tile, such as
+        ``{"mean": "mean.ome.zarr", "std": "std.ome.zarr"}``: image and results may be larger than the memory. A run
+        that was interrupted goes on where it stopped.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler whose workers do the tiles; needs `out`.
     tile_size : int, optional
         Chosen from the free memory and the network when left out.
     device, precision : str
@@ -90,7 +100,8 @@ def sample(
     Returns
     -------
     Samples
-        Results of an `Image` carry in ``metadata["napari_recon"]`` how they were made.
+        Results of an `Image` carry in ``metadata["napari_recon"]`` how they were made. With `out` each is an `Image`,
+        whose pixels stay on disk.
 
     Raises
     ------
@@ -101,7 +112,13 @@ def sample(
     """
     source = as_image(image, axes)
     loaded = load_sampler(model)
-    _check(n, seed, outputs, mean_of_samples)
+    _check(n, seed, outputs if out is None else list(out), mean_of_samples)
+    if out or scheduler is not None:
+        run = {"tile_size": tile_size, "device": device, "precision": precision, "scheduler": scheduler}
+        events = {"on_progress": on_progress, "cancel": cancel}
+        check_out(next(iter(out.values())) if out else None, scheduler)
+        spread = calibrated_spread(loaded)
+        return Samples(**stream_samples(source, loaded, out or {}, n, seed, mean_of_samples, spread, {**run, **events}))
     guide = None
     if loaded.spec.guided:
         noise = loaded.normalization.noise if loaded.normalization else None

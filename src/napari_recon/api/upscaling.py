@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
+from napari_recon.api.streaming import Run, check_out, stream_restored
 from napari_recon.api.trust import judge
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
@@ -14,6 +18,7 @@ from napari_recon.image import Image, as_image
 from napari_recon.inference.pixel_type import cast as to_dtype
 from napari_recon.inference.predict import predict
 from napari_recon.inference.runner import Prediction
+from napari_recon.inference.streaming import Target, like
 from napari_recon.models.gan import GANConfig, at_fidelity
 from napari_recon.progress import CancelToken, ProgressCallback
 
@@ -29,6 +34,8 @@ def upscale(
     trust: bool = True,
     return_trust: bool = False,
     keep_dtype: bool = False,
+    out: str | Path | None = None,
+    scheduler: str | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     device: str = "auto",
@@ -56,6 +63,11 @@ def upscale(
         weights show.
     keep_dtype : bool
         Round to the pixel type of the image; values beyond its range are clipped and counted.
+    out : str or path, optional
+        Write the result into this OME-Zarr store, tile by tile, without measuring trust: image and result may be larger
+        than the memory. A run that was interrupted goes on where it stopped.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler whose workers do the tiles; needs `out`.
     tile_size, tile_overlap : int, optional
         Chosen from the free memory and the network when left out.
     device, precision : str
@@ -68,7 +80,8 @@ def upscale(
     Image or numpy.ndarray
         An `Image` for an `Image`, else an array; float32 unless `keep_dtype`. The scale of an `Image` is divided and
         its position moved, so that it covers the same part of the world; ``metadata["napari_recon"]`` says how it was
-        made, how far it can be trusted and whether its intensities may be measured.
+        made, how far it can be trusted and whether its intensities may be measured. With `out`, always an `Image`,
+        whose pixels stay on disk.
     Image or numpy.ndarray
         With `return_trust`, also the trust of each pixel: 0 (made up) to 1 (shown by the input).
 
@@ -81,23 +94,27 @@ def upscale(
     """
     source, loaded = as_image(image, axes), load_model(model)
     config = _checked(loaded, fidelity)
+    check_out(out, scheduler)
+    options: dict[str, Any] = {
+        "tile_size": tile_size,
+        "device": device,
+        "precision": precision,
+        "on_progress": on_progress,
+        "cancel": cancel,
+    }
+    if out is not None:
+        if return_trust:
+            raise ReconError("Trust is not measured while the result goes into a store.", "Leave return_trust out.")
+        run = {**options, "scheduler": scheduler}
+        return _stream(source, loaded, Path(out), fidelity, keep_dtype, tile_overlap, run)
 
-    def run(at: float) -> Prediction:
-        return predict(
-            model_at(loaded, at),
-            source,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            device=device,
-            precision=precision,
-            on_progress=on_progress,
-            cancel=cancel,
-        )
+    def at(weights: float) -> Prediction:
+        return predict(model_at(loaded, weights), source, tile_overlap=tile_overlap, **options)
 
-    done = run(fidelity)
+    done = at(fidelity)
     found = None
     if trust or return_trust:
-        found = judge(source, done.array, run(1.0).array if fidelity < 1 else None, loaded, fidelity)
+        found = judge(source, done.array, at(1.0).array if fidelity < 1 else None, loaded, fidelity)
     notes = done.notes + ([found.warning] if found is not None and found.warning else [])
     pixels: Any = done.array
     if keep_dtype:
@@ -124,6 +141,24 @@ def upscale(
     if not isinstance(image, Image):
         results = [r.array for r in results]
     return tuple(results) if return_trust else results[0]
+
+
+def _stream(
+    source: Image,
+    model: TrainedModel,
+    out: Path,
+    fidelity: float,
+    keep_dtype: bool,
+    tile_overlap: int | None,
+    run: Run,
+) -> Image:
+    scale = model.spec.scale
+    empty = like(source, source.dtype if keep_dtype else np.dtype(np.float32), scale)
+    target = Target(out, enlarged(source, empty.array, scale, f"{source.name} [x{scale}]", {}))
+    settings = {"scale": scale, "fidelity": fidelity, "keep_dtype": keep_dtype, "trust": None, "model_hash": model.hash}
+    return stream_restored(
+        "upscale", source, model_at(model, fidelity), target, settings, run, tile_overlap=tile_overlap
+    )
 
 
 def shipped_upscaler(scale: int) -> TrainedModel:

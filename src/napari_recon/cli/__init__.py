@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from napari_recon._version import __version__
 from napari_recon.cli import library, restoration, sampling
+from napari_recon.cli.batching import batch_app
 from napari_recon.cli.completing import complete
 from napari_recon.cli.training import train_app
 from napari_recon.cli.upscaling import upscale
@@ -21,6 +22,7 @@ app = App(
     result_action="return_value",
 )
 app.command(train_app)
+app.command(batch_app)
 for command in (
     restoration.denoise,
     restoration.evaluate,

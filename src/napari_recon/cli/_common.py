@@ -17,6 +17,9 @@ from napari_recon.io._header import finite
 from napari_recon.progress import CancelToken, ProgressEvent
 
 Axes = Annotated[str | None, Parameter(help="Axes of the input, such as ZYX, when the file does not say.")]
+Scheduler = Annotated[
+    str | None, Parameter(help="Address of a dask.distributed scheduler whose workers do the tiles; needs OME-Zarr.")
+]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
@@ -85,6 +88,13 @@ def check_output(path: Path, source: Path | None, keep_dtype: bool) -> None:
         raise ReconError(f"{path} cannot hold the fractions of the result.", "Add --keep-dtype, or write a .tif.")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise ReconError(f"{path} is the input image itself.", "Give the result another name.")
+
+
+def is_streamed(path: Path) -> bool:
+    """Whether results go into this file tile by tile."""
+    from napari_recon.io import FORMATS
+
+    return any(form.folder for suffix, form in FORMATS.items() if path.name.lower().endswith(suffix))
 
 
 def check_attention(path: Path | None, source: Path, model: Any) -> None:

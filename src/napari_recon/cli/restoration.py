@@ -5,7 +5,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_attention, check_output, print_json, write_attention
+from napari_recon.cli._common import (
+    Axes,
+    Device,
+    Progress,
+    Scheduler,
+    check_attention,
+    check_output,
+    is_streamed,
+    print_json,
+    stop_on_interrupt,
+    write_attention,
+)
 
 
 def denoise(
@@ -21,13 +32,14 @@ def denoise(
     keep_dtype: Annotated[bool, Parameter(negative=())] = False,
     tile_size: int | None = None,
     device: Device = "auto",
+    scheduler: Scheduler = None,
 ) -> None:
-    """Denoise an image file.
+    """Denoise an image file. Into OME-Zarr, tile by tile: a run that was interrupted goes on where it stopped.
 
     Parameters
     ----------
     input, output
-        Image files (TIFF, OME-TIFF, PNG, JPEG).
+        Image files (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
     model
         A model file, or a name that `napari-recon models` lists.
     strength
@@ -46,19 +58,24 @@ def denoise(
     check_output(output, input, keep_dtype)
     check_attention(attention, input, model)
     image = api.read_image(input, axes=axes)
-    with Progress() as progress:
+    streamed = is_streamed(output)
+    with stop_on_interrupt() as cancel, Progress() as progress:
         result = api.denoise(
             image,
             model,
             strength=strength,
             adapt=adapt,
             keep_dtype=keep_dtype,
+            out=output if streamed else None,
+            scheduler=scheduler,
             tile_size=tile_size,
             device=device,
             on_progress=progress,
+            cancel=cancel,
         )
         write_attention(attention, image, model, tile_size=tile_size, device=device, on_progress=progress)
-    api.write_image(output, result)
+    if not streamed:
+        api.write_image(output, result)
     print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})
 
 

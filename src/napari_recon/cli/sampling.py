@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_output, check_writable, print_json
+from napari_recon.cli._common import (
+    Axes,
+    Device,
+    Progress,
+    Scheduler,
+    check_output,
+    check_writable,
+    is_streamed,
+    print_json,
+    stop_on_interrupt,
+)
 from napari_recon.errors import ReconError
 
 More = Annotated[Path | None, Parameter(help="Image file for it, beside the samples.")]
@@ -13,7 +23,7 @@ More = Annotated[Path | None, Parameter(help="Image file for it, beside the samp
 
 def sample(
     input: Path,
-    output: Path,
+    output: Path | None = None,
     /,
     *,
     model: str,
@@ -27,13 +37,16 @@ def sample(
     axes: Axes = None,
     tile_size: int | None = None,
     device: Device = "auto",
+    scheduler: Scheduler = None,
 ) -> None:
     """Sample the clean images that a noisy image may show.
+
+    When all outputs are OME-Zarr, tile by tile: a run that was interrupted goes on where it stopped.
 
     Parameters
     ----------
     input, output
-        Image files; the samples are along a new first axis of the output.
+        Image files; the samples are along a new first axis of the output, which may be left out.
     model
         A model file of the VAE family, or a name that `napari-recon models` lists.
     mean_of_samples
@@ -51,8 +64,11 @@ def sample(
         check_output(path, input, keep_dtype=False)
     if len({p.resolve() for p in paths.values()}) < len(paths):
         raise ReconError("Two results have the same file.", "Give each a file of its own.")
+    if not paths:
+        raise ReconError("There is nothing to write.", "Name an output file, or give --mean FILE or --std FILE.")
     image = api.read_image(input, axes=axes)
-    with Progress() as progress:
+    streamed = all(is_streamed(p) for p in paths.values())
+    with stop_on_interrupt() as cancel, Progress() as progress:
         made = api.sample(
             image,
             model,
@@ -60,13 +76,18 @@ def sample(
             outputs=tuple(paths),
             mean_of_samples=mean_of_samples,
             seed=seed,
+            out=paths if streamed else None,
+            scheduler=scheduler,
             tile_size=tile_size,
             device=device,
             on_progress=progress,
+            cancel=cancel,
         )
-    for name, path in paths.items():
-        api.write_image(path, getattr(made, name))
-    print_json({"outputs": {k: str(p) for k, p in paths.items()}, **made.samples.metadata["napari_recon"]})
+    if not streamed:
+        for name, path in paths.items():
+            api.write_image(path, getattr(made, name))
+    record = getattr(made, next(iter(paths))).metadata["napari_recon"]
+    print_json({"outputs": {k: str(p) for k, p in paths.items()}, **record})
 
 
 def generate(

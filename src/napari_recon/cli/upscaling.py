@@ -1,11 +1,22 @@
 """The command that upscales."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_attention, check_output, print_json, write_attention
+from napari_recon.cli._common import (
+    Axes,
+    Device,
+    Progress,
+    Scheduler,
+    check_attention,
+    check_output,
+    is_streamed,
+    print_json,
+    stop_on_interrupt,
+    write_attention,
+)
 from napari_recon.errors import ReconError
 
 
@@ -23,13 +34,14 @@ def upscale(
     keep_dtype: Annotated[bool, Parameter(negative=())] = False,
     tile_size: int | None = None,
     device: Device = "auto",
+    scheduler: Scheduler = None,
 ) -> None:
-    """Upscale an image file.
+    """Upscale an image file. Into OME-Zarr, tile by tile: a run that was interrupted goes on where it stopped.
 
     Parameters
     ----------
     input, output
-        Image files (TIFF, OME-TIFF, PNG, JPEG).
+        Image files (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
     scale
         Which of the shipped models: 2 (when left out) or 4. A model that is given has its own scale.
     model
@@ -37,7 +49,7 @@ def upscale(
     fidelity
         1: faithful weights. 0: those that look sharp and invent texture. Between them: interpolated.
     trust
-        File for the map of how far each pixel can be trusted.
+        File for the map of how far each pixel can be trusted; not for an OME-Zarr output.
     attention
         File for the map of which regions drove the result; for models trained with --attention.
     keep_dtype
@@ -55,20 +67,24 @@ def upscale(
         raise ReconError(f"{loaded.name} upscales by {loaded.spec.scale}, not by {scale}.", "Leave one of them out.")
     check_attention(attention, input, loaded)
     image = api.read_image(input, axes=axes)
-    with Progress() as progress:
-        result, trusted = api.upscale(
+    options: dict[str, Any] = {"fidelity": fidelity, "tile_size": tile_size, "device": device}
+    streamed = is_streamed(output)
+    with stop_on_interrupt() as cancel, Progress() as progress:
+        made = api.upscale(
             image,
             loaded,
-            fidelity=fidelity,
-            return_trust=True,
+            return_trust=trust is not None or not streamed,
             keep_dtype=keep_dtype,
-            tile_size=tile_size,
-            device=device,
+            out=output if streamed else None,
+            scheduler=scheduler,
             on_progress=progress,
+            cancel=cancel,
+            **options,
         )
-        more = {"fidelity": fidelity, "tile_size": tile_size, "device": device}
-        write_attention(attention, image, loaded, on_progress=progress, **more)
-    api.write_image(output, result)
+        write_attention(attention, image, loaded, on_progress=progress, **options)
+    result = made if streamed else made[0]
+    if not streamed:
+        api.write_image(output, result)
     if trust is not None:
-        api.write_image(trust, trusted)
+        api.write_image(trust, made[1])
     print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_recon.data.noise import stabilise, unstabilise
+from napari_recon.data.noise_blocks import crops
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.errors import ReconError
 
@@ -150,9 +151,14 @@ def measure(
 
 def _sample(batches: list[Batch], channel: int, limit: int = 8_000_000) -> NDArray[np.float64]:
     """Up to `limit` finite pixels of a channel, evenly spread over all arrays."""
-    total = sum(b[:, channel].size for b in batches)
+    stacks = [b[:, channel] for b in batches]
+    total = sum(s.size for s in stacks)
     step = max(total // limit, 1)
-    parts = [np.asarray(b[:, channel]).reshape(-1)[::step] for b in batches]
+    if step > 1 and not all(isinstance(s, np.ndarray) for s in stacks):
+        # What lies on disk may be larger than the memory: only the places where noise is measured are read.
+        parts = [np.asarray(stacks[i][index]).reshape(-1) for i, index in crops(stacks)]
+    else:
+        parts = [np.asarray(s).reshape(-1)[::step] for s in stacks]
     values = np.concatenate(parts).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:

@@ -160,17 +160,18 @@ class TileRunner:
         return int(self.batch.shape[0]) * (int(self.batch.shape[1]) // self.spec.channels)
 
     def unit(self, plane: int) -> tuple[slice, slice]:
-        """Return the samples and channels that go through the network together from `plane` on.
-
-        Small planes go together, as many as make up a tile, and no more than a CPU is faster with.
-        """
+        """Return the samples and channels that go through the network together from `plane` on."""
         samples, step = int(self.batch.shape[0]), self.spec.channels
         group, first = divmod(plane, samples)
+        return slice(first, min(first + self.together, samples)), slice(group * step, group * step + step)
+
+    @property
+    def together(self) -> int:
+        """How many small planes go together: as many as make up a tile, and no more than a CPU is faster with."""
         pixels = self.tile ** len(self.shape)
         if self.device.type == "cpu":
             pixels = min(pixels, TOGETHER_ON_CPU)
-        together = max(int(pixels // np.prod(self.padded)), 1)
-        return slice(first, min(first + together, samples)), slice(group * step, group * step + step)
+        return max(int(pixels // np.prod(self.padded)), 1)
 
     def jobs(self, unit: tuple[slice, slice]) -> list[Job]:
         """Cut the work on some planes into tiles."""

@@ -31,7 +31,9 @@ def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, ...]:
     return tuple(-(-n // multiple) * multiple for n in shape)
 
 
-def plan_tiles(shape: Sequence[int], tile: int, halo: int, multiple: int) -> list[Tile]:
+def plan_tiles(
+    shape: Sequence[int], tile: int, halo: int, multiple: int, within: Sequence[slice] | None = None
+) -> list[Tile]:
     """Cover an array with tiles.
 
     Parameters
@@ -45,6 +47,8 @@ def plan_tiles(shape: Sequence[int], tile: int, halo: int, multiple: int) -> lis
         the array there is nothing to see, as for the whole array.
     multiple : int
         Every tile starts and ends at a multiple of this, so that pooling falls on the same pixels.
+    within : sequence of slice, optional
+        The part to cover, such as what a larger tile writes.
 
     Returns
     -------
@@ -53,13 +57,10 @@ def plan_tiles(shape: Sequence[int], tile: int, halo: int, multiple: int) -> lis
     """
     side, margin = (-(-n // multiple) * multiple for n in (tile, halo))
     spans = []
-    for length in shape:
-        spans.append(
-            [
-                (max(start - margin, 0), min(start + side + margin, length), start, min(start + side, length))
-                for start in range(0, length, side)
-            ]
-        )
+    for length, part in zip(shape, within or [slice(0, n) for n in shape], strict=True):
+        starts = range(part.start, part.stop, side)
+        ends = [min(start + side, part.stop) for start in starts]
+        spans.append([(max(a - margin, 0), min(b + margin, length), a, b) for a, b in zip(starts, ends, strict=True)])
     return [
         Tile(
             read=tuple(slice(a, b) for a, b, _, _ in parts),

@@ -1,0 +1,149 @@
+"""Commands that work on folders: `batch denoise`, `batch sample`, `batch upscale`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from napari_recon.cli._common import Axes, Device, Progress, Scheduler, check_writable, print_json, stop_on_interrupt
+from napari_recon.errors import ReconError
+
+batch_app = App(name="batch", help="Denoise, sample or upscale all images of a folder.")
+
+Pattern = Annotated[str, Parameter(help="Which files, such as '**/*.tif'; folders are mirrored.")]
+Suffix = Annotated[str | None, Parameter(help="Format of the results, such as .ome.zarr; else that of each image.")]
+Report = Annotated[Path | None, Parameter(help="File for what became of each image, as JSON.")]
+TileSize = Annotated[int | None, Parameter(help="Side of a tile in pixels; chosen from the free memory else.")]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@batch_app.command
+def denoise(
+    folder: Path,
+    out: Path,
+    /,
+    *,
+    model: str = "universal",
+    strength: float = 1.0,
+    keep_dtype: Flag = False,
+    pattern: Pattern = "**/*",
+    suffix: Suffix = None,
+    report: Report = None,
+    axes: Axes = None,
+    tile_size: TileSize = None,
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+) -> None:
+    """Denoise all images of a folder; what is done is skipped.
+
+    Parameters
+    ----------
+    folder, out
+        Folder of images, and of results.
+    model
+        A model file, or a name that `napari-recon models` lists.
+    strength
+        0 to 1.5; 1 removes the noise that was measured.
+    keep_dtype
+        Round to the pixel type of each image.
+    """
+    options = {"strength": strength, "keep_dtype": keep_dtype, "tile_size": tile_size, "device": device}
+    _run("denoise", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+
+
+@batch_app.command
+def upscale(
+    folder: Path,
+    out: Path,
+    /,
+    *,
+    model: str = "upscale-x2",
+    fidelity: float = 1.0,
+    keep_dtype: Flag = False,
+    pattern: Pattern = "**/*",
+    suffix: Suffix = None,
+    report: Report = None,
+    axes: Axes = None,
+    tile_size: TileSize = None,
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+) -> None:
+    """Upscale all images of a folder; what is done is skipped.
+
+    Parameters
+    ----------
+    folder, out
+        Folder of images, and of results.
+    model
+        A model file, or a name that `napari-recon models` lists; it has its own scale.
+    fidelity
+        1: faithful weights. 0: those that look sharp and invent texture. Between them: interpolated.
+    keep_dtype
+        Round to the pixel type of each image.
+    """
+    options = {"fidelity": fidelity, "keep_dtype": keep_dtype, "tile_size": tile_size, "device": device}
+    _run("upscale", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+
+
+@batch_app.command
+def sample(
+    folder: Path,
+    out: Path,
+    /,
+    *,
+    model: str,
+    n: Annotated[int, Parameter(name=("-n", "--number"), help="Number of samples.")] = 16,
+    outputs: Annotated[str, Parameter(help="Which, of samples, mean, median, std and variation.")] = "mean,std",
+    seed: int = 0,
+    pattern: Pattern = "**/*",
+    suffix: Suffix = None,
+    report: Report = None,
+    axes: Axes = None,
+    tile_size: TileSize = None,
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+) -> None:
+    """Sample all images of a folder, each output in a file of its own; what is done is skipped.
+
+    Parameters
+    ----------
+    folder, out
+        Folder of images, and of results.
+    model
+        A model file of the VAE family, or a name that `napari-recon models` lists.
+    seed
+        The same seed gives the same samples.
+    """
+    names = tuple(name.strip() for name in outputs.split(","))
+    options = {"n": n, "outputs": names, "seed": seed, "tile_size": tile_size, "device": device}
+    _run("sample", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+
+
+def _run(
+    verb: str,
+    folder: Path,
+    out: Path,
+    model: str,
+    pattern: str,
+    suffix: str | None,
+    report: Path | None,
+    axes: str | None,
+    options: dict[str, Any],
+) -> None:
+    from napari_recon.batch import batch, summary
+    from napari_recon.io._header import finite
+
+    if report is not None:
+        check_writable(report)
+    more: dict[str, Any] = {"pattern": pattern, "suffix": suffix, "axes": axes}
+    with stop_on_interrupt() as cancel, Progress() as progress:
+        entries = batch(verb, folder, out, model, **more, on_progress=progress, cancel=cancel, **options)
+    found = summary(entries)
+    if report is not None:
+        report.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
+    print_json(found)
+    failed = [e for e in entries if e.status == "failed"]
+    if failed:
+        lines = "\n".join(f"  {e.input}: {e.error}" for e in failed)
+        raise ReconError(f"{len(failed)} of {len(entries)} images failed:\n{lines}\n", "The others are done.")

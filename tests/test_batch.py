@@ -1,0 +1,122 @@
+"""Folders: every image once, errors collected, the tree mirrored."""
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_recon import api, cli
+from napari_recon.batch import batch
+from napari_recon.errors import Cancelled
+from napari_recon.image import Image
+from napari_recon.io import read_image, write_image
+from napari_recon.progress import CancelToken
+
+
+@pytest.fixture
+def folder(phantom, trained, tmp_path, monkeypatch):
+    """in/a.tif, in/day 1/b.ome.zarr, in/day 1/c.png, in/notes.txt and model.safetensors."""
+    (tmp_path / "in" / "day 1").mkdir(parents=True)
+    image = Image(phantom[0].clip(0, 255).astype(np.uint8), "YX", scale=(0.1, 0.1), units=("um", "um"))
+    for name in ("a.tif", "day 1/b.ome.zarr", "day 1/c.png"):
+        write_image(tmp_path / "in" / name, image)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    trained.save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as done:
+            cli.main(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return done.value.code, json.loads(out) if out else None, err
+
+    return run
+
+
+DENOISE = ("batch", "denoise", "in", "out", "--model", "model.safetensors")
+
+
+def test_a_tree_is_mirrored_and_what_is_done_is_skipped(folder, command):
+    code, told, _ = command(*DENOISE)
+    assert (code, told["done"], told["failed"]) == (0, 3, 0)
+    made = sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*.*") if ".zarr/" not in str(p))
+    assert [m for m in made if "zarr.json" not in m] == ["a.tif", "day 1/b.ome.zarr", "day 1/c.tif"]
+    expected = api.denoise(api.read_image("in/a.tif"), "model.safetensors")
+    for name in ("a.tif", "day 1/b.ome.zarr", "day 1/c.tif"):
+        read = read_image(folder / "out" / name)
+        np.testing.assert_allclose(np.asarray(read.array), expected.array, rtol=1e-5, atol=1e-3)
+        assert read.units == ("um", "um")
+    before = (folder / "out" / "a.tif").stat().st_mtime_ns
+    code, told, _ = command(*DENOISE)
+    assert (code, told["done"], told["skipped"]) == (0, 0, 3)
+    assert (folder / "out" / "a.tif").stat().st_mtime_ns == before
+
+
+def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(folder, command):
+    (folder / "in" / "b.tif").write_bytes(b"not an image")
+    code, told, err = command(*DENOISE, "--report", "report.json")
+    assert (code, told["done"], told["failed"]) == (1, 3, 1)
+    assert "1 of 4 images failed" in err
+    assert "b.tif" in err
+    report = json.loads((folder / "report.json").read_text())
+    (failed,) = [f for f in report["files"] if f["status"] == "failed"]
+    assert failed["input"].endswith("b.tif")
+    assert failed["error"]
+    assert not (folder / "out" / "b.tif").exists()
+
+
+def test_patterns_formats_and_options_are_passed_on(folder, command):
+    code, told, _ = command(
+        *DENOISE, "--pattern", "*.tif", "--suffix", ".ome.zarr", "--strength", "0.5", "--keep-dtype"
+    )
+    assert (code, told["done"]) == (0, 1)
+    made = read_image(folder / "out" / "a.ome.zarr")
+    expected = api.denoise(api.read_image("in/a.tif"), "model.safetensors", strength=0.5, keep_dtype=True)
+    np.testing.assert_array_equal(np.asarray(made.array), expected.array)
+    assert made.metadata["napari_recon"]["strength"] == 0.5
+
+
+def test_a_results_folder_inside_is_not_an_input(folder):
+    first = batch("denoise", "in", "in/out", "model.safetensors")
+    assert len(batch("denoise", "in", "in/out", "model.safetensors")) == len(first) == 3
+
+
+def test_mistakes_are_told_at_once(folder, command):
+    write_image(folder / "in" / "day 1" / "c.tif", np.ones((8, 8), np.float32))
+    for arguments, problem in {
+        ("batch", "denoise", "none", "out"): "no folder",
+        ("batch", "denoise", "in", "out", "--pattern", "*.lif"): "No image",
+        ("batch", "denoise", "in", "out", "--suffix", ".docx"): "not the suffix",
+        ("batch", "denoise", "in", "out", "--model", "none"): "none",
+        ("batch", "denoise", "in", "out"): "would both become",
+    }.items():
+        code, _, err = command(*arguments)
+        assert code == 1
+        assert problem in err
+    assert not (folder / "out").exists()
+
+
+def test_a_stopped_batch_keeps_what_is_done(folder):
+    token = CancelToken()
+
+    def watch(event):
+        if event.phase == "batch" and event.done == 1:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        batch("denoise", "in", "out", "model.safetensors", cancel=token, on_progress=watch)
+    assert (folder / "out" / "a.tif").exists()
+    assert {e.status for e in batch("denoise", "in", "out", "model.safetensors")} == {"skipped", "done"}
+
+
+def test_the_model_is_loaded_once(folder, monkeypatch):
+    loaded = []
+    load = api.load_model
+    monkeypatch.setattr(api, "load_model", lambda m: loaded.append(m) or load(m))
+    batch("denoise", "in", "out", "model.safetensors")
+    assert loaded == ["model.safetensors"]

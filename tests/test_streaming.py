@@ -1,0 +1,253 @@
+"""Results that go tile by tile into a store: equal to those in memory, and never done twice."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import dask.array
+import numpy as np
+import pytest
+
+from napari_recon import api, cli
+from napari_recon.errors import Cancelled, ReconError
+from napari_recon.image import Image
+from napari_recon.inference.runner import TileRunner
+from napari_recon.io import read_image, write_image
+from napari_recon.progress import CancelToken
+
+JOBS = 2 * 3 * 9  # of the image below, by tiles of 32
+SMALL = {"tile_size": 32, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Three times two planes of 70 x 90, noisy."""
+    rng = np.random.default_rng(0)
+    clean = 100 + 60 * np.sin(np.arange(70)[:, None] / 9) * np.cos(np.arange(90) / 7)
+    pixels = rng.poisson(np.broadcast_to(clean, (3, 2, 70, 90))).astype(np.uint16)
+    return Image(pixels, "TZYX", scale=(5, 1, 0.1, 0.1), units=("s", None, "um", "um"), name="cells")
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Places of the jobs that were computed."""
+    places = []
+    compute = TileRunner.compute
+
+    def counted(self, job):
+        places.append(self.place(job))
+        return compute(self, job)
+
+    monkeypatch.setattr(TileRunner, "compute", counted)
+    return places
+
+
+def stop_after(jobs):
+    token = CancelToken()
+
+    def watch(event):
+        if event.done >= jobs:
+            token.cancel()
+
+    return {"cancel": token, "on_progress": watch}
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_dtype": True}, {"strength": 0.5}])
+def test_a_streamed_result_is_that_of_memory(tmp_path, image, trained, options):
+    whole = api.denoise(image, trained, **options, **SMALL)
+    lazy = api.denoise(image, trained, out=tmp_path / "clean.ome.zarr", **options, **SMALL)
+    assert type(lazy.array).__module__.startswith("dask")
+    np.testing.assert_array_equal(np.asarray(lazy.array), whole.array)
+    assert (lazy.dtype, lazy.axes, lazy.scale, lazy.units) == (whole.dtype, whole.axes, whole.scale, whole.units)
+    record, told = lazy.metadata["napari_recon"], whole.metadata["napari_recon"]
+    assert {k: record[k] for k in told} == json.loads(json.dumps(told))
+    assert [p.name for p in tmp_path.iterdir()] == ["clean.ome.zarr"]
+
+
+@pytest.mark.parametrize("axes", ["YX", "SZYX", "ZYXC", "XTY", "STCYX"])
+def test_any_axes_are_streamed(tmp_path, trained, axes):
+    rng = np.random.default_rng(1)
+    image = Image(rng.normal(100, 20, [30 if a in "YX" else 2 for a in axes]).astype(np.float32), axes)
+    model = "universal" if "C" in axes else trained
+    options = {"tile_size": 16, "precision": "float32"}
+    whole = api.denoise(image, model, **options)
+    lazy = api.denoise(image, model, out=tmp_path / "a.zarr", **options)
+    assert lazy.axes == axes
+    np.testing.assert_array_equal(np.asarray(lazy.array), whole.array)
+
+
+def test_an_upscaled_image_lies_where_it_belongs(tmp_path, image):
+    whole = api.upscale(image, trust=False, **SMALL)
+    lazy = api.upscale(image, out=tmp_path / "large.ome.zarr", **SMALL)
+    np.testing.assert_array_equal(np.asarray(lazy.array), whole.array)
+    assert (lazy.scale, lazy.translate) == (whole.scale, whole.translate)
+    with pytest.raises(ReconError, match="Trust"):
+        api.upscale(image, out=tmp_path / "large.ome.zarr", return_trust=True)
+
+
+def test_samples_are_streamed_with_their_mean_and_deviation(tmp_path, image):
+    model = api.train(
+        "vae", image.crop({"Z": 0}), features=4, levels=1, blocks=1, latents=2, patch_size=16, batch_size=2,
+        steps=3, validate_every=3, precision="float32",
+    )  # fmt: skip
+    noisy = image.crop({"Z": 0})
+    paths = {name: tmp_path / f"{name}.ome.zarr" for name in ("samples", "mean", "std")}
+    whole = api.sample(noisy, model, 3, seed=4, **SMALL)
+    lazy = api.sample(noisy, model, 3, seed=4, out=paths, **SMALL)
+    for name in paths:
+        expected, made = getattr(whole, name), getattr(lazy, name)
+        assert (made.axes, made.shape) == (expected.axes, expected.shape)
+        np.testing.assert_allclose(np.asarray(made.array), expected.array, rtol=1e-4, atol=1e-3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mean.ome.zarr", "samples.ome.zarr", "std.ome.zarr"]
+
+
+def test_an_interrupted_run_goes_on_and_does_nothing_twice(tmp_path, image, trained, computed):
+    out = tmp_path / "clean.ome.zarr"
+    with pytest.raises(Cancelled):
+        api.denoise(image, trained, out=out, keep_dtype=True, **SMALL, **stop_after(7))
+    assert not out.exists()
+    half = tmp_path / "clean.ome.zarr.partial"
+    finished = {p: p.read_bytes() for p in (half / "0" / "c").rglob("*") if p.is_file()}
+    first = list(computed)
+    done = len((half / "napari-recon-done.jsonl").read_text().splitlines())
+    assert 7 <= done <= len(first) < JOBS
+    # What is there can be looked at already.
+    assert read_image(half).shape == image.shape
+    made = api.denoise(image, trained, out=out, keep_dtype=True, **SMALL)
+    again = computed[len(first) :]
+    assert len(again) == JOBS - done
+    assert not {str(p) for p in first[:done]} & {str(p) for p in again}
+    assert all((out / p.relative_to(half)).read_bytes() == content for p, content in finished.items())
+    expected = api.denoise(image, trained, keep_dtype=True, **SMALL)
+    np.testing.assert_array_equal(np.asarray(made.array), expected.array)
+
+
+def test_a_line_cut_short_in_the_record_costs_one_tile(tmp_path, image, trained, computed):
+    out = tmp_path / "clean.ome.zarr"
+    with pytest.raises(Cancelled):
+        api.denoise(image, trained, out=out, **SMALL, **stop_after(7))
+    record = tmp_path / "clean.ome.zarr.partial" / "napari-recon-done.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines)[:-5])
+    before = len(computed)
+    made = api.denoise(image, trained, out=out, **SMALL)
+    jobs = len(computed) - before
+    assert jobs + len(lines) - 1 == JOBS
+    np.testing.assert_array_equal(np.asarray(made.array), api.denoise(image, trained, **SMALL).array)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"strength": 0.5}, "strength"),
+        ({"keep_dtype": True}, "keep_dtype"),
+        ({"tile_size": 16}, "tile size"),
+        ({"model": "universal"}, "model"),
+        ({"image": 1}, "image"),
+    ],
+)
+def test_a_half_done_store_is_not_finished_with_something_else(tmp_path, image, trained, change, what):
+    out = tmp_path / "clean.ome.zarr"
+    image = image.crop({"Z": 0})
+    with pytest.raises(Cancelled):
+        api.denoise(image, trained, out=out, **SMALL, **stop_after(2))
+    options = {"model": trained, **SMALL, **change}
+    if options.pop("image", None):
+        image = image.with_array(image.array + 1)
+    with pytest.raises(ReconError, match=f"another .*{what}") as error:
+        api.denoise(image, out=out, **options)
+    assert "remove that folder" in error.value.hint
+
+
+def test_the_old_store_stays_until_the_new_one_is_whole(tmp_path, image, trained):
+    out = tmp_path / "clean.ome.zarr"
+    write_image(out, np.ones((4, 5), np.uint8))
+    with pytest.raises(Cancelled):
+        api.denoise(image, trained, out=out, **SMALL, **stop_after(2))
+    assert read_image(out).shape == (4, 5)
+    api.denoise(image, trained, out=out, **SMALL)
+    assert read_image(out).shape == image.shape
+
+
+def test_short_memory_makes_smaller_tiles_but_the_same_chunks(tmp_path, image, trained, monkeypatch):
+    whole = api.denoise(image, trained, out=tmp_path / "a.zarr", tile_size=128, precision="float32")
+    compute = TileRunner.compute
+
+    def short(self, job):
+        if job.tile.write[1].stop - job.tile.write[1].start > 64:
+            raise MemoryError
+        return compute(self, job)
+
+    monkeypatch.setattr(TileRunner, "compute", short)
+    made = api.denoise(image, trained, out=tmp_path / "b.zarr", tile_size=128, precision="float32")
+    np.testing.assert_allclose(np.asarray(made.array), np.asarray(whole.array), rtol=1e-4, atol=1e-3)
+    assert any("memory was short" in n for n in made.metadata["napari_recon"]["notes"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no resource module")
+def test_memory_does_not_grow_with_the_image(tmp_path, trained):
+    """Planes of an image of 2 GB that exists nowhere, in a process that may hold 0.5 GB more than at its start."""
+    model = trained.save(tmp_path / "model")
+    code = f"""
+        import resource, dask.array, numpy as np
+        from napari_recon import api
+        from napari_recon.errors import Cancelled
+        from napari_recon.progress import CancelToken
+        rng = np.random.default_rng(0)
+        plane = rng.normal(100, 10, (1, 1024, 1024)).astype(np.float32)
+        image = dask.array.concatenate([dask.array.from_array(plane, name=False)] * 500)
+        model = api.load_model({str(model)!r})
+        api.denoise(plane[0, :64, :64], model)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        token = CancelToken()
+        def watch(event):
+            if event.done >= 20:
+                token.cancel()
+        try:
+            options = dict(tile_size=256, precision="float32", cancel=token, on_progress=watch)
+            api.denoise(image, model, axes="TYX", out={str(tmp_path / "a.ome.zarr")!r}, **options)
+        except Cancelled:
+            pass
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
+
+
+def test_noise_of_what_is_not_in_memory_is_measured_in_some_places_only(tmp_path):
+    read = []
+
+    def block(block_info=None):
+        read.append(1)
+        return np.random.default_rng(len(read)).normal(100, 10, (1, 512, 512)).astype(np.float32)
+
+    image = dask.array.map_blocks(
+        block, chunks=((1,) * 2000, (512,), (512,)), meta=np.empty((0, 0, 0), np.float32), dtype=np.float32
+    )
+    with pytest.raises(Cancelled):
+        api.denoise(image, axes="TYX", out=tmp_path / "a.zarr", **SMALL, **stop_after(1))
+    assert len(read) < 300
+
+
+@pytest.mark.parametrize("verb", ["denoise", "upscale"])
+def test_the_commands_stream_into_a_store(tmp_path, image, verb, capsys):
+    image = image.crop({"T": 0, "Z": 0})
+    write_image(tmp_path / "in.ome.zarr", image)
+    with pytest.raises(SystemExit) as done:
+        cli.main([verb, str(tmp_path / "in.ome.zarr"), str(tmp_path / "out.ome.zarr"), "--tile-size", "32"])
+    assert done.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    made = read_image(tmp_path / "out.ome.zarr")
+    assert told["shape"] == list(made.shape)
+    expected = getattr(api, verb)(image, tile_size=32)
+    np.testing.assert_array_equal(np.asarray(made.array), expected.array)
+
+
+def test_a_store_is_needed(tmp_path, image, trained):
+    with pytest.raises(ReconError, match="Tiles cannot go"):
+        api.denoise(image, trained, out=tmp_path / "a.tif")
+    with pytest.raises(ReconError, match="scheduler needs a store"):
+        api.denoise(image, trained, scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(ReconError, match="cannot be adapted"):
+        api.denoise(image, trained, out=tmp_path / "a.zarr", adapt=True)
