@@ -97,8 +97,7 @@ def main(names: list[str], minutes: float) -> None:
             "steps": model.provenance["steps"],
             "minutes": seconds / 60,
         }
-        print(rows[-len(candidates) :], flush=True)
-    report(Path(__file__).stem, rows)
+        report(Path(__file__).stem, rows)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,21 @@ def test_a_vae_goes_on_as_if_there_had_been_no_break(phantom, tmp_path, every_ev
     assert done.provenance["train_loss"] == whole.provenance["train_loss"]
 
 
+@pytest.mark.parametrize(
+    ("family", "more"), [("texture", {"levels": 1}), ("completion", {"depth": 1, "adversarial_weight": 0.1})]
+)
+def test_a_game_goes_on_as_if_there_had_been_no_break(phantom, tmp_path, every_event, family, more):
+    image = phantom[0].copy()
+    image[5:8, 9:12] = np.nan
+    options = {"features": 4, "patch_size": 16, "batch_size": 2, "steps": 10, "validate_every": 3,
+               "precision": "float32"} | more  # fmt: skip
+    state = tmp_path / "run.resume"
+    whole = api.train(family, image, **options)
+    assert api.train(family, image, checkpoint=state, **stop_at(4, **options)).provenance["steps"] == 4
+    done = api.train(family, image, checkpoint=state, resume=True, **options)
+    assert all(torch.equal(done.weights[k], whole.weights[k]) for k in whole.weights)
+
+
 def test_a_resumed_run_keeps_its_precision(phantom, tiny, tmp_path, every_event, monkeypatch):
     """A probe under another load might choose another one, and the run would no longer be the same."""
     options = tiny | {"precision": "auto", "checkpoint": tmp_path / "run.resume"}
