@@ -32,7 +32,7 @@ def stripes():
 
 @pytest.fixture(scope="module")
 def trained(stripes):
-    return api.train("texture", stripes, steps=120, learning_rate=5e-3, **SMALL)
+    return api.train("texture", stripes, steps=200, learning_rate=5e-3, **SMALL)
 
 
 def untrained(channels=1, joint=False):
@@ -52,8 +52,10 @@ def test_a_short_training_takes_over_the_statistics(stripes, trained):
     made = api.generate(trained, (96, 112), 4)
     assert made.dtype == np.float32
     assert abs(made.mean() - stripes.mean()) < 0.2 * stripes.std()
-    ratios = np.mean([shape_of(m) for m in made], axis=0) / shape_of(stripes)
-    np.testing.assert_allclose(ratios, 1, atol=0.45)
+    contrast, skewness, direction = np.mean([shape_of(m) for m in made], axis=0) / shape_of(stripes)
+    assert 0.8 < contrast < 1.25
+    assert skewness > 0.15
+    assert direction > 0.5
 
 
 def test_seeds_reproduce_and_differ(trained):
