@@ -70,6 +70,7 @@ def test_the_perceptual_stage_moves_the_difference_alone(sharp, discriminator, a
     model = api.train("gan", sharp, steps=12, start_from=None, on_progress=events.append, **SMALL, **more)
     assert any(w.any() for w in differences(model))
     seen = events[-1].values
+    assert {"generator", "discriminator"} <= seen.keys()
     assert 0 < seen["D(real)"] < 1
     assert 0 < seen["D(fake)"] < 1
     assert seen["consistency"] > 0

@@ -148,8 +148,14 @@ def test_a_training_shows_its_game_and_leads_here(viewer, open_panel, qtbot):
     small = {"features": 4, "blocks": 1, "patch_size": 16, "batch_size": 2, "perceptual": True, "fidelity_share": 0.5}
     train.advanced.content.set_values(small | {"validate_every": 3})
     run(qtbot, train)
-    assert "D(real) 0." in train.live.parts.text()
-    assert "consistency" in train.live.parts.text()
+    for name in ("generator", "discriminator", "D(real) 0.", "D(fake) 0.", "consistency"):
+        assert name in train.live.parts.text()
+    assert not train.live.game.isHidden()
+    for curve in train.live.game.curves.values():
+        steps, values = curve.getData()
+        assert steps[0] >= 3  # in the second half of the budget, which is the game
+        assert all(0 < v < 1 for v in values)
+    assert train.column.minimumSize().height() <= 820
     assert train.use.text() == "Use in Upscale"
     train.use.click()
     upscale = next(w for w in viewer.window.dock_widgets.values() if hasattr(w, "fidelity"))

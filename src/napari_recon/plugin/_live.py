@@ -8,7 +8,7 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_recon.image import Image
-from napari_recon.plugin._loss_plot import COLOURS, LossPlot
+from napari_recon.plugin._loss_plot import COLOURS, GAME_COLOURS, LossPlot
 from napari_recon.progress import ProgressEvent
 
 SIDE = 120  # pixels; two pictures side by side in a narrow dock
@@ -19,7 +19,8 @@ class LiveView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.loss = LossPlot()
+        self.loss, self.game = LossPlot(), LossPlot(game=True)
+        self.game.hide()
         self.noisy, self.now = _Picture("noisy"), _Picture("now")
         self._limits = (0.0, 1.0)
         self._colormap: Any = None
@@ -27,7 +28,8 @@ class LiveView(QWidget):
         self.parts.setObjectName("grey")
         self.parts.setToolTip(
             "What the loss is made of. KL: what each level tells of the image, level 0 the finest. "
-            "D: how real the discriminator finds real and generated images, 0 to 1."
+            "Generator, discriminator: losses of their game. D: how real the discriminator finds real and generated "
+            "images, 0 to 1. Consistency: how far the result, made coarse again, is from the input."
         )
         self.warning.setToolTip("What the training warns of.")
         self.warning.setStyleSheet(f"color: {COLOURS['validation']};")
@@ -40,7 +42,7 @@ class LiveView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.loss, self.parts, self.warning):
+        for widget in (self.loss, self.game, self.parts, self.warning):
             layout.addWidget(widget)
         layout.addLayout(pictures)
 
@@ -57,7 +59,9 @@ class LiveView(QWidget):
             Whether the curves begin again.
         """
         if anew:
-            self.loss.clear()
+            for plot in (self.loss, self.game):
+                plot.clear()
+            self.game.hide()
             self.parts.hide()
             self.warning.hide()
         self._colormap, self._limits = look.get("colormap"), look.get("contrast_limits", (0.0, 1.0))
@@ -68,9 +72,15 @@ class LiveView(QWidget):
             self._axes = preview.axes
             self.now.clear()
 
+    def set_theme(self, theme: Any) -> None:
+        """Take over napari's colours."""
+        for plot in (self.loss, self.game):
+            plot.set_theme(theme)
+
     def show_event(self, event: ProgressEvent) -> None:
         """Take over what an event brings."""
         self.loss.add(event)
+        self.game.add(event)
         self._show_parts(event)
         # A warning is told with each validation, and holds until one comes without.
         if event.message or "validation" in event.values:
@@ -93,6 +103,7 @@ class LiveView(QWidget):
     def _show_game(self, event: ProgressEvent) -> None:
         """Show what a generator and its discriminator make of each other."""
         shown = [f"{n} {v:.2g}" for n, v in event.values.items() if n not in COLOURS and n != "best_step"]
+        self.game.setVisible(any(name in GAME_COLOURS for name in event.values) or not self.game.isHidden())
         if shown:
             self.parts.setText(" · ".join(shown))
             self.parts.show()

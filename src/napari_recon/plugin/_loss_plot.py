@@ -1,4 +1,4 @@
-"""Live curves of the training and validation loss."""
+"""Live curves of a training: the losses, and the game of a generator with its discriminator."""
 
 import math
 from typing import Any
@@ -10,32 +10,40 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QWidget
 from napari_recon.progress import ProgressEvent
 
 COLOURS = {"train": "#4a90d9", "validation": "#e8912d"}  # told apart in both themes and by the colour-blind
-HEIGHT = 120
+GAME_COLOURS = {"D(real)": COLOURS["train"], "D(fake)": COLOURS["validation"]}
+HELP = "Loss over steps: training blue, held-out validation orange. Drag to move, right-click for more."
+GAME_HELP = (
+    "How real the discriminator finds real images (blue) and generated ones (orange), 0 to 1. Both near 0.5: it cannot "
+    "tell them apart. Blue at 1 and orange at 0: it has won."
+)
+HEIGHT, GAME_HEIGHT = 120, 64
 MOST_POINTS = 2000  # then every other one is dropped: a long training would fill the memory and slow the drawing
 
 
 class LossPlot(QWidget):
-    """Grows with the events of a training."""
+    """Grows with the events of a training; `game` shows what its discriminator thinks instead of the losses."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._points: dict[str, list[tuple[int, float]]] = {name: [] for name in COLOURS}
+    def __init__(self, game: bool = False) -> None:
+        super().__init__()
+        colours = GAME_COLOURS if game else COLOURS
+        self._points: dict[str, list[tuple[int, float]]] = {name: [] for name in colours}
         self.plot = pg.PlotWidget()
-        self.plot.setFixedHeight(HEIGHT)
-        self.plot.setToolTip(
-            "Loss over steps: training blue, held-out validation orange. Drag to move, right-click for more."
-        )
+        self.plot.setFixedHeight(GAME_HEIGHT if game else HEIGHT)
+        self.plot.setToolTip(GAME_HELP if game else HELP)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
         self.plot.getPlotItem().setContentsMargins(0, 0, 4, 0)
-        self.curves = {name: self.plot.plot(pen=pg.mkPen(colour, width=2)) for name, colour in COLOURS.items()}
+        self.curves = {name: self.plot.plot(pen=pg.mkPen(colour, width=2)) for name, colour in colours.items()}
         self.plot.setMinimumWidth(0)
-        self.log = QCheckBox("log")
-        self.log.setToolTip("Show the loss on a logarithmic scale.")
-        self.log.toggled.connect(lambda on: self.plot.setLogMode(y=on))
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot, 0, 0)
+        if game:
+            self.plot.setYRange(0, 1)
+            return
+        self.log = QCheckBox("log")
+        self.log.setToolTip("Show the loss on a logarithmic scale.")
+        self.log.toggled.connect(lambda on: self.plot.setLogMode(y=on))
         # In the corner of the plot, where falling curves leave room.
         layout.addWidget(self.log, 0, 0, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignRight)
 

@@ -104,7 +104,7 @@ class TrainWidget(Panel):
         """Take over the colours of a theme."""
         self._theme = theme
         if self.live is not None:
-            self.live.loss.set_theme(theme)
+            self.live.set_theme(theme)
 
     def show_live(self) -> None:
         """Make room for curves and pictures; done when the first training starts."""
@@ -113,7 +113,7 @@ class TrainWidget(Panel):
 
             self.live = LiveView()
             self.column.insertWidget(self.column.indexOf(self.controls) + 1, self.live)
-            self.live.loss.set_theme(self._theme)
+            self.live.set_theme(self._theme)
 
     def left(self) -> None:
         """Stop, keep the model, and ask once whether to go on in the background."""

@@ -83,7 +83,9 @@ class GANStep:
         self._note("real", torch.sigmoid(real.detach()).mean())
         self._note("fake", torch.sigmoid(fake.detach()).mean())
         if not (self._critic.real > SURE and self._critic.fake < 1 - SURE):
-            yield "discriminator", self._game.discriminator(real, fake)
+            loss = self._game.discriminator(real, fake)
+            self.values["discriminator"] = float(loss.detach())
+            yield "discriminator", loss
         yield "network", self._perceptual_loss(high, clean, result, weight)
         self._fall_back()
 
@@ -99,7 +101,7 @@ class GANStep:
         inconsistency = self._inconsistency(result, clean)
         self._note("perceptual", inconsistency.detach())
         adversarial = self._game.generator(real.detach(), fake)
-        self.values["adversarial"] = float(adversarial.detach())
+        self.values["generator"] = float(adversarial.detach())
         return (
             self._loss(result, high, weight)
             + config.adversarial_weight * adversarial
