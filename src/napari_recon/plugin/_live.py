@@ -61,7 +61,7 @@ class LiveView(QWidget):
         if anew:
             for plot in (self.loss, self.game):
                 plot.clear()
-            self.game.hide()
+            self._show_game_plot(False)
             self.parts.hide()
             self.warning.hide()
         self._colormap, self._limits = look.get("colormap"), look.get("contrast_limits", (0.0, 1.0))
@@ -103,10 +103,15 @@ class LiveView(QWidget):
     def _show_game(self, event: ProgressEvent) -> None:
         """Show what a generator and its discriminator make of each other."""
         shown = [f"{n} {v:.2g}" for n, v in event.values.items() if n not in COLOURS and n != "best_step"]
-        self.game.setVisible(any(name in GAME_COLOURS for name in event.values) or not self.game.isHidden())
+        if any(name in GAME_COLOURS for name in event.values):
+            self._show_game_plot(True)
         if shown:
             self.parts.setText(" · ".join(shown))
             self.parts.show()
+
+    def _show_game_plot(self, on: bool) -> None:
+        self.game.setVisible(on)
+        self.loss.share_height(on)
 
     def _draw(self, picture: "_Picture", array: np.ndarray, axes: str) -> None:
         if axes.endswith("YXC") and array.shape[-1] == 3:

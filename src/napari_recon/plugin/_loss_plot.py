@@ -16,7 +16,7 @@ GAME_HELP = (
     "How real the discriminator finds real images (blue) and generated ones (orange), 0 to 1. Both near 0.5: it cannot "
     "tell them apart. Blue at 1 and orange at 0: it has won."
 )
-HEIGHT, GAME_HEIGHT = 120, 64
+HEIGHT, SHARED_HEIGHT = 120, 60  # of a plot alone, and beside that of the game
 MOST_POINTS = 2000  # then every other one is dropped: a long training would fill the memory and slow the drawing
 
 
@@ -28,7 +28,7 @@ class LossPlot(QWidget):
         colours = GAME_COLOURS if game else COLOURS
         self._points: dict[str, list[tuple[int, float]]] = {name: [] for name in colours}
         self.plot = pg.PlotWidget()
-        self.plot.setFixedHeight(GAME_HEIGHT if game else HEIGHT)
+        self.plot.setFixedHeight(SHARED_HEIGHT if game else HEIGHT)
         self.plot.setToolTip(GAME_HELP if game else HELP)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
@@ -40,6 +40,7 @@ class LossPlot(QWidget):
         layout.addWidget(self.plot, 0, 0)
         if game:
             self.plot.setYRange(0, 1)
+            self.plot.getAxis("left").setTicks([[(value, f"{value:g}") for value in (0, 0.5, 1)]])
             return
         self.log = QCheckBox("log")
         self.log.setToolTip("Show the loss on a logarithmic scale.")
@@ -60,6 +61,10 @@ class LossPlot(QWidget):
             if len(points) > MOST_POINTS:
                 del points[1::2]
             curve.setData(*zip(*points, strict=True))
+
+    def share_height(self, shared: bool) -> None:
+        """Be lower to leave room for the other plot."""
+        self.plot.setFixedHeight(SHARED_HEIGHT if shared else HEIGHT)
 
     def clear(self) -> None:
         """Begin anew."""
