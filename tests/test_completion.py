@@ -137,7 +137,7 @@ def test_a_mask_of_one_plane_counts_for_all(smooth, pixels_mask, trained):
         (np.ones((72, 79), bool), "shape"),
         (np.ones((2, 72, 80), bool), "shape"),
         (np.zeros((72, 80), bool), "empty"),
-        (np.ones((72, 80), bool), "whole plane"),
+        (np.ones((72, 80), bool), "too little is left"),
     ],
 )
 def test_masks_that_cannot_be_filled_are_refused(smooth, trained, mask, words):

@@ -23,6 +23,7 @@ from napari_recon.training.steps.completion import check_width
 
 MINUTES = 1.0
 REACH = 12  # times the radius of the widest hole, that a network should see
+MOST_MARKED = 0.9  # of a plane
 LOOKED_AT = 16  # planes of many, in which the widest hole is looked for
 
 
@@ -74,7 +75,7 @@ def complete(
     Raises
     ------
     ReconError
-        When the mask marks nothing or a whole plane, or is of another shape; when the image is smaller than what the
+        When the mask marks nothing or more than nine tenths of a plane, or is of another shape; when the image is smaller than what the
         network looks at; when model and image do not fit together.
     Cancelled
         When stopped.
@@ -132,9 +133,11 @@ def _holes(source: Image, mask: Any) -> NDArray[np.bool_]:
     holes = np.broadcast_to(marked.reshape(sides), source.shape)
     if not marked.any():
         raise ReconError("The mask is empty: there is nothing to fill.", "Mark what to fill first.")
-    if to_batch(holes, source.axes).all(axis=(2, 3)).any():
+    share = float(to_batch(holes, source.axes).mean(axis=(2, 3)).max())
+    if share > MOST_MARKED:
         raise ReconError(
-            "The mask covers a whole plane: nothing is left to fill it from.", "Mark less, or leave that plane out."
+            f"The mask covers {share:.1%} of a plane: too little is left to fill it from.",
+            "Mark less, or leave that plane out; a mask is zero where the image shall stay.",
         )
     return holes
 

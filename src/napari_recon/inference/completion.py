@@ -35,6 +35,8 @@ class CompletionRunner(TileRunner):
         See `napari_recon.inference.predict.predict`.
     """
 
+    missing_note = ""  # they are what is filled
+
     def __init__(
         self,
         model: TrainedModel,
@@ -47,7 +49,6 @@ class CompletionRunner(TileRunner):
     ) -> None:
         super().__init__(model, image, 1.0, None, (), tile_size, None, device, precision)
         self.holes = to_batch(holes, image.axes, self.spec.axes)
-        self.notes.clear()
 
     def compute(self, job: Job) -> NDArray[np.float32]:
         """Do one job; where there is no hole there is nothing to do."""

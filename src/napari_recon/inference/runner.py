@@ -88,6 +88,7 @@ class TileRunner:
 
     outputs = 1  # images that come of one
     pieces = 1  # parts of a tile's work of which each is reported
+    missing_note = "pixels that are not finite were kept as they are"
 
     def __init__(
         self,
@@ -281,8 +282,8 @@ class TileRunner:
         crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
         raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
         missing = ~np.isfinite(raw)
-        if missing.any() and not any("not finite" in n for n in self.notes):
-            self.notes.append("pixels that are not finite were kept as they are")
+        if missing.any() and self.missing_note and self.missing_note not in self.notes:
+            self.notes.append(self.missing_note)
 
         def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
             first = unit[1].start
