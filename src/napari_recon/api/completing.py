@@ -75,8 +75,8 @@ def complete(
     Raises
     ------
     ReconError
-        When the mask marks nothing or more than nine tenths of a plane, or is of another shape; when the image is smaller than what the
-        network looks at; when model and image do not fit together.
+        When the mask marks nothing or more than nine tenths of a plane, or is of another shape; when the image is
+        smaller than what the network looks at; when model and image do not fit together.
     Cancelled
         When stopped.
     """
