@@ -84,6 +84,10 @@ class TrainedModel:
             self._network = channels_last(network.eval().requires_grad_(False))
         return self._network.to(device)
 
+    def release(self) -> None:
+        """Let go of the network and its memory; it is built anew when it is needed."""
+        self._network = None
+
     def describe(self) -> dict[str, Any]:
         """Everything but the weights, as JSON types."""
         return {

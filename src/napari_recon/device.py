@@ -110,6 +110,8 @@ def _bfloat16_is_faster(device: str) -> bool:
         return False
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return False  # it has no instructions for it, and the probe takes a second
     # A layer of its own for each: oneDNN keeps the weights it has repacked.
     layers = {dtype: torch.nn.Conv2d(64, 64, 3, padding=1) for dtype in (torch.float32, torch.bfloat16)}
     x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)

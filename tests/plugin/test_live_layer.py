@@ -1,5 +1,8 @@
 """The live layer: what is on screen first, never waiting, and in the end what the button would have given."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -203,3 +206,25 @@ def test_colours_stay_colours(viewer, open_panel, tiny_model, qtbot):
     layer = live(panel, qtbot)
     assert layer.rgb
     assert layer.data.shape == colours.data.shape
+
+
+def networks():
+    """Networks of the universal model that are alive."""
+    from napari_recon.models.universal import UniversalUNet
+
+    gc.collect()
+    return weakref.WeakSet(x for x in gc.get_objects() if type(x) is UniversalUNet)
+
+
+def test_no_network_outlives_the_panel(viewer, cells, open_panel, qtbot):
+    panel = open_panel("Denoise")
+    live(panel, qtbot)
+    panel.live_layer.off()
+    panel.controls.run()
+    wait_for_job(qtbot, panel)
+    panel.strength.setValue(0.5)
+    qtbot.waitUntil(lambda: panel.preview.layer() is not None, timeout=PATIENCE)
+    assert networks()
+    viewer.window.remove_dock_widget(panel)
+    del panel
+    qtbot.waitUntil(lambda: not networks(), timeout=PATIENCE)

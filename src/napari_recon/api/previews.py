@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.measure import block_reduce
 from torch import nn
 
 from napari_recon.axes import to_batch
@@ -96,6 +95,8 @@ def _coarse(image: Image, scale: int) -> Image:
     """An image with its pixels binned to squares of `scale`, so that an upscaler gives it back."""
     if scale == 1:
         return image
+    from skimage.measure import block_reduce  # takes long to import
+
     cut = image.crop({a: slice(0, max(image.size(a) // scale, 1) * scale) for a in "YX"})
     blocks = tuple(scale if a in "YX" else 1 for a in image.axes)
     binned = block_reduce(np.asarray(cut.array, np.float32), blocks, np.mean)  # type: ignore[no-untyped-call]

@@ -9,7 +9,6 @@ Gaussian field.
 from __future__ import annotations
 
 import torch
-from scipy.signal.windows import bohman
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -90,6 +89,8 @@ class LatentField(nn.Module):
 
     def _spectrum(self, fields: Tensor) -> Tensor:
         """Power spectra of fields (latents, *sides), without ripples of single frequencies."""
+        from scipy.signal.windows import bohman  # takes long to import
+
         axes = tuple(range(1, self.dims + 1))
         sides = [n + self.reach for n in fields.shape[1:]]
         power = torch.fft.fftn(fields, sides, axes).abs().square() / fields[0].numel()

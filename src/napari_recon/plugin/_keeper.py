@@ -1,11 +1,14 @@
 """The model that a panel used last, so that not every run loads it anew."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_recon.checkpoint import TrainedModel
+
+SIDE = 16  # pixels that show a network what is to come
 
 
 class ModelKeeper:
@@ -27,7 +30,25 @@ class ModelKeeper:
                 self._kept = key, api.load_model(reference)
             return self._kept[1]
 
+    def warm_up(self, reference: Any) -> None:
+        """Load a model, build its network and let it see a few pixels, so that its first run does not wait for that."""
+        import torch
+
+        from napari_recon.device import choose_device, choose_precision
+
+        model = self.load(reference)
+        device = choose_device()
+        choose_precision(device)
+        channels, side = model.spec.channels, max(model.spec.size_multiple, SIDE)
+        pixels = torch.zeros(1, channels, *(side,) * len(model.spec.axes), device=device)
+        if not model.spec.guided:
+            with torch.inference_mode():
+                model.network(device)(pixels)
+
     def forget(self) -> None:
-        """Let go of the model."""
+        """Let go of the model, and of what its network had on a GPU."""
         with self._lock:
             self._kept = None
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -96,6 +96,7 @@ class Panel(QWidget):
     def left(self) -> None:
         """Handle the panel's removal from the window; its job is stopped."""
         self.controls.stop()
+        session().release_networks()
         self.keeper.forget()
 
     def set_theme(self, theme: Any) -> None:

@@ -1,6 +1,7 @@
 """What a panel asks of `napari_recon.api`: made on the main thread, run on a job's, and written as Python."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -18,10 +19,17 @@ from napari_recon.progress import CancelToken, ProgressCallback
 if TYPE_CHECKING:
     from napari_recon.checkpoint import TrainedModel
 
+Load = Callable[[Any], Any]
+
 # api is imported inside the functions that run on a job's thread: it imports torch, which takes seconds.
 
 
 MAPPED = ("fidelity", "tile_size", "tile_overlap", "device", "precision")  # options that an attention map takes too
+
+
+def as_it_is(model: Any) -> Any:
+    """Leave loading a model to the verb."""
+    return model
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,13 @@ class DenoiseRequest:
     residual: bool = False
     attention: bool = False
 
-    def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Denoised:
-        """Do it. Runs on any thread."""
+    def run(self, on_progress: ProgressCallback, cancel: CancelToken, load: Load = as_it_is) -> Denoised:
+        """Do it, with the model that `load` returns for the chosen one. Runs on any thread."""
         from napari_recon import api
 
         start = time.monotonic()
         noisy = self.source.image
-        image = api.denoise(noisy, self.model, on_progress=on_progress, cancel=cancel, **self.options)
+        image = api.denoise(noisy, load(self.model), on_progress=on_progress, cancel=cancel, **self.options)
         record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
         residual = np.subtract(noisy.array, image.array, dtype=np.float32) if self.residual else None
         attention = attention_of(self, on_progress, cancel)
@@ -112,13 +120,14 @@ class UpscaleRequest:
     trust: bool = False
     attention: bool = False
 
-    def run(self, on_progress: ProgressCallback, cancel: CancelToken) -> Upscaled:
-        """Do it. Runs on any thread."""
+    def run(self, on_progress: ProgressCallback, cancel: CancelToken, load: Load = as_it_is) -> Upscaled:
+        """Do it, with the model that `load` returns for the chosen one. Runs on any thread."""
         from napari_recon import api
 
         start = time.monotonic()
+        model = load(self.model)
         image, trust = api.upscale(
-            self.source.image, self.model, return_trust=True, on_progress=on_progress, cancel=cancel, **self.options
+            self.source.image, model, return_trust=True, on_progress=on_progress, cancel=cancel, **self.options
         )
         record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
         attention = attention_of(self, on_progress, cancel)

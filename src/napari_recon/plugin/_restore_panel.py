@@ -1,6 +1,8 @@
 """What the Denoise and the Upscale panel have in common: a layer, a model, and a result that lies on its source."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
@@ -13,6 +15,7 @@ from napari_recon.plugin._device_badge import DeviceBadge
 from napari_recon.plugin._extent import ExtentChooser
 from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
+from napari_recon.plugin._keeper import ModelKeeper
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import add_result, refuse_labels
 from napari_recon.plugin._live_layer import NO_PREVIEW, LiveLayer, LiveWish
@@ -22,7 +25,7 @@ from napari_recon.plugin._preview import Previewer
 from napari_recon.plugin._run_controls import RunControls, duration
 from napari_recon.plugin._session import session
 from napari_recon.plugin._tile_options import TileOptions
-from napari_recon.progress import ProgressEvent
+from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 
 ATTENTION_HELP = "Add a layer that is bright where the network's attention gates let features through."
 
@@ -90,6 +93,9 @@ class RestorePanel(Panel):
             self.column.addWidget(widget)
         self.show_layer()
         self.finish_column()
+        session().devices_found.connect(self._warm_up)
+        if session().devices:
+            self._warm_up()
 
     def pages(self, rows: QFormLayout) -> tuple[QFormLayout, QFormLayout]:
         """Return the forms for what the verb needs and for the device; a panel of several pages makes them here."""
@@ -182,6 +188,14 @@ class RestorePanel(Panel):
         self.preview.follow()
         self.live_layer.follow()
 
+    def _warm_up(self) -> None:
+        """Make the chosen model ready while the user looks at the panel."""
+        model = self.model.reference()
+        if model is not None and self.controls.job is None:
+            job = session().aside(f"Make {self.verb} ready", partial(_warm_up, self.keeper, model))
+            self.ends_with(job)
+            job.start()
+
     def left(self) -> None:
         """Stop, and take away what shall not outlive the panel."""
         self.preview.clear()
@@ -194,7 +208,7 @@ class RestorePanel(Panel):
         if request is None:
             return
         self.preview.clear()
-        job = Job(f"{self.verb.capitalize()} {request.source.name}", request.run)
+        job = Job(f"{self.verb.capitalize()} {request.source.name}", partial(request.run, load=self.keeper.load))
         job.returned.connect(self._add)
         self._running = request
         self.follow(job)
@@ -209,6 +223,12 @@ class RestorePanel(Panel):
         self.layer.choose(source_layer)
         self.compare.remember(layer, source_layer)
         self.controls.say(line)
+
+
+def _warm_up(keeper: ModelKeeper, model: Any, on_progress: ProgressCallback, cancel: CancelToken) -> None:
+    # What is wrong with a model is told when it is used.
+    with suppress(ReconError):
+        keeper.warm_up(model)
 
 
 def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:

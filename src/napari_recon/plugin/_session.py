@@ -64,6 +64,11 @@ class Session(QObject):
         self.trained.insert(0, (model, path))
         self.models_changed.emit()
 
+    def release_networks(self) -> None:
+        """Let the models of this sitting go without their networks until they are used again."""
+        for model, _ in self.trained:
+            model.release()
+
     def rename_model(self, trained: Trained, name: str) -> Trained:
         """Save a model of this sitting under another name instead of its automatic one.
 

@@ -1,10 +1,10 @@
 """How near an image comes to a reference: PSNR, scale-invariant PSNR, SSIM and NRMSE."""
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from napari_recon.axes import to_batch
 from napari_recon.errors import ReconError
@@ -12,6 +12,11 @@ from napari_recon.image import Image, as_image
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 _WINDOW = 7
+
+
+def _skimage() -> Any:
+    """Return `skimage.metrics`, which brings scipy.stats along and so takes seconds to import."""
+    return import_module("skimage.metrics")
 
 
 def psnr(reference: Any, image: Any, data_range: float | None = None) -> float:
@@ -73,7 +78,7 @@ def ssim(reference: Any, image: Any, data_range: float | None = None) -> float:
         )
     window = min(_WINDOW, side - 1 + side % 2)
     scores = [
-        structural_similarity(t, v, data_range=peak, win_size=window)  # type: ignore[no-untyped-call]
+        _skimage().structural_similarity(t, v, data_range=peak, win_size=window)  # type: ignore[no-untyped-call]
         for t, v in zip(truth, values, strict=True)
     ]
     return float(np.mean(scores))
@@ -83,7 +88,7 @@ def nrmse(reference: Any, image: Any) -> float:
     """Root mean squared error, divided by maximum minus minimum of the reference; errors as for `psnr`."""
     truth, values = _planes(reference, image)
     _range(truth, None)
-    return float(normalized_root_mse(truth, values, normalization="min-max"))
+    return float(_skimage().normalized_root_mse(truth, values, normalization="min-max"))
 
 
 def evaluate(reference: Any, image: Any, data_range: float | None = None) -> dict[str, float]:
@@ -150,5 +155,5 @@ def _range(truth: _Array, data_range: float | None) -> float:
 def _psnr(truth: _Array, values: _Array, peak: float) -> float:
     with np.errstate(divide="ignore"):  # identical images: infinite
         return float(
-            peak_signal_noise_ratio(truth, values, data_range=peak)  # type: ignore[no-untyped-call]
+            _skimage().peak_signal_noise_ratio(truth, values, data_range=peak)  # type: ignore[no-untyped-call]
         )

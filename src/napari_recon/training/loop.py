@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from napari_recon.data.patches import Batch, PatchSampler
@@ -26,6 +25,9 @@ from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 from napari_recon.training.config import TrainConfig
 from napari_recon.training.state import save_state
 from napari_recon.training.steps import Step
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 logger = logging.getLogger(__name__)
 

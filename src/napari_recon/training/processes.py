@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from napari_recon.device import choose_precision
 from napari_recon.errors import ReconError
 from napari_recon.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def launch(config: TrainConfig, device: torch.device, resumed: str | None = None) -> Fabric:
@@ -30,6 +33,8 @@ def launch(config: TrainConfig, device: torch.device, resumed: str | None = None
     ReconError
         When there are not as many devices or processes as asked for.
     """
+    from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
+
     precision = resumed
     if precision is None or config.precision != "auto":
         precision = "bf16-mixed" if choose_precision(device, config.precision) == torch.bfloat16 else "32-true"
