@@ -226,5 +226,4 @@ def test_no_network_outlives_the_panel(viewer, cells, open_panel, qtbot):
     qtbot.waitUntil(lambda: panel.preview.layer() is not None, timeout=PATIENCE)
     assert networks()
     viewer.window.remove_dock_widget(panel)
-    del panel
     qtbot.waitUntil(lambda: not networks(), timeout=PATIENCE)

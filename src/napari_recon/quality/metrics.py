@@ -78,7 +78,7 @@ def ssim(reference: Any, image: Any, data_range: float | None = None) -> float:
         )
     window = min(_WINDOW, side - 1 + side % 2)
     scores = [
-        _skimage().structural_similarity(t, v, data_range=peak, win_size=window)  # type: ignore[no-untyped-call]
+        _skimage().structural_similarity(t, v, data_range=peak, win_size=window)
         for t, v in zip(truth, values, strict=True)
     ]
     return float(np.mean(scores))
@@ -154,6 +154,4 @@ def _range(truth: _Array, data_range: float | None) -> float:
 
 def _psnr(truth: _Array, values: _Array, peak: float) -> float:
     with np.errstate(divide="ignore"):  # identical images: infinite
-        return float(
-            _skimage().peak_signal_noise_ratio(truth, values, data_range=peak)  # type: ignore[no-untyped-call]
-        )
+        return float(_skimage().peak_signal_noise_ratio(truth, values, data_range=peak))
