@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_recon.errors import ReconError
 from napari_recon.plugin._as_python import arguments, chosen, model_text, script
-from napari_recon.plugin._forms import add_row, compact_form, narrow
+from napari_recon.plugin._forms import add_row, compact_form, narrow, show_row
 from napari_recon.plugin._layer_chooser import watch_layers
 from napari_recon.plugin._layers import Snapshot, add_result, refuse_labels, snapshot
 from napari_recon.plugin._models import ModelChooser
@@ -119,7 +119,7 @@ class CompletePage(QWidget):
         return f"Filled {record['filled']:,} pixels in {made.seconds:.1f} s{notes}"
 
     def _follow(self) -> None:
-        self._rows.setRowVisible(self.minutes, self.model.reference() is None)
+        show_row(self._rows, self.minutes, self.model.reference() is None)
 
 
 class MaskCombo(QComboBox):

@@ -13,6 +13,7 @@ from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
 from napari_recon.plugin._extent import ExtentChooser
+from napari_recon.plugin._folder import folder_foldout
 from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._keeper import ModelKeeper
@@ -89,7 +90,8 @@ class RestorePanel(Panel):
         self.controls.requested.connect(self._run)
         self.copy = self.copy_button()
         self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(RestoreOptions), self.copy)
-        for widget in (self.controls, *self.below_button(), self.advanced):
+        self.folder = folder_foldout(self, self.verb, self.for_folder)
+        for widget in (self.controls, *self.below_button(), self.folder, self.advanced):
             self.column.addWidget(widget)
         self.show_layer()
         self.finish_column()
@@ -131,16 +133,21 @@ class RestorePanel(Panel):
         if layer is None:
             refuse_labels(self.viewer.layers.selection.active)
             raise ReconError(f"There is no image to {self.verb}.", "Open one, or try File > Open Sample > Reconstruct.")
+        model, options = self._model_and_options()
+        # napari shows colours as integers or in 0 to 1 only.
+        return layer, model, {**options, "keep_dtype": options["keep_dtype"] or layer.rgb}
+
+    def for_folder(self) -> tuple[Any, dict[str, Any]]:
+        """Return the model, and the options that suit any image; raises `ReconError` when there is no model."""
+        model, options = self._model_and_options()
+        return model, {**self.level(), **options}
+
+    def _model_and_options(self) -> tuple[Any, dict[str, Any]]:
         model = self.model.reference()
         if model is None:
             raise ReconError("There is no model yet.", "Train one in the Train panel, or open a model file.")
-        options = {
-            # napari shows colours as integers or in 0 to 1 only.
-            "keep_dtype": self.keep_dtype.isChecked() or layer.rgb,
-            "device": self.device.device(),
-            **self.advanced.values(),
-        }
-        return layer, model, options
+        options = {"keep_dtype": self.keep_dtype.isChecked(), "device": self.device.device()}
+        return model, {**options, **self.advanced.values()}
 
     def level(self) -> dict[str, float]:
         """Return what the slider is set to, as an option of the verb."""
@@ -243,7 +250,7 @@ def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:
 
 
 def _progress_line(event: ProgressEvent) -> str:
-    what = {"train": "training: step", "generate": "image"}.get(event.phase, "tile")
+    what = {"train": "training: step", "generate": "image", "batch": "image"}.get(event.phase, "tile")
     parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")

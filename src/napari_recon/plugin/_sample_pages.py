@@ -10,7 +10,7 @@ from superqt import QLabeledDoubleSlider
 from napari_recon.config import option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._extent import ExtentChooser
-from napari_recon.plugin._forms import add_row, compact_form, row, without_wheel
+from napari_recon.plugin._forms import add_row, compact_form, row, show_row, without_wheel
 from napari_recon.plugin._layer_chooser import image_layers
 from napari_recon.plugin._layers import KEY, SAMPLE, add_result, count_planes
 from napari_recon.plugin._sample_requests import GenerateRequest, Made, SampleRequest
@@ -78,13 +78,16 @@ class SamplesPage(QWidget):
     def request(self) -> SampleRequest:
         """Read the page; raises `ReconError` when something is missing."""
         panel = self._panel
-        layer, model = panel.chosen_layer(), panel.chosen_model()
+        layer, model, options = panel.chosen_layer(), panel.chosen_model(), self.options()
+        return SampleRequest(self.extent.take(panel.viewer, layer, panel.data.axes()), model, options)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of sampling; raises `ReconError` when nothing was chosen to add."""
         wanted = tuple(name for name, box in self.outputs.items() if box.isChecked())
         if not wanted:
             raise ReconError("Nothing was chosen to add.", "Check mean, std or samples.")
-        options = {"n": self.count.value(), "outputs": wanted, "device": panel.device.device()}
-        source = self.extent.take(panel.viewer, layer, panel.data.axes())
-        return SampleRequest(source, model, {**options, **panel.advanced.values()})
+        options = {"n": self.count.value(), "outputs": wanted, "device": self._panel.device.device()}
+        return {**options, **self._panel.advanced.values()}
 
     def show_made(self, made: Made) -> str:
         """Add the layers, and say what was done."""
@@ -152,7 +155,7 @@ class GeneratePage(QWidget):
         self.sides["Z"].setVisible(self._panel.spatial() == "ZYX")
         channels = self._panel.model.channels()
         self.channel.setMaximum(channels - 1)
-        self._rows.setRowVisible(self.channel, channels > 1)
+        show_row(self._rows, self.channel, channels > 1)
 
     def request(self) -> GenerateRequest:
         """Read the page; raises `ReconError` without a model."""

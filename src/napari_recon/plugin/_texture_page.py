@@ -5,7 +5,7 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QWidget
 
 from napari_recon.errors import ReconError
-from napari_recon.plugin._forms import add_row, compact_form, row
+from napari_recon.plugin._forms import add_row, compact_form, row, show_row
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._sample_pages import LARGEST_SIDE, add_generated, number
 from napari_recon.plugin._sample_requests import GenerateRequest, Made
@@ -70,5 +70,5 @@ class TexturePage(QWidget):
         """Offer a training where there is no model, and a channel where there are several."""
         channels = self.model.channels()
         self.channel.setMaximum(channels - 1)
-        self._rows.setRowVisible(self.channel, channels > 1)
-        self._rows.setRowVisible(self.train, self.model.reference() is None)
+        show_row(self._rows, self.channel, channels > 1)
+        show_row(self._rows, self.train, self.model.reference() is None)

@@ -63,6 +63,11 @@ class DenoiseWidget(RestorePanel):
         """Return the strength."""
         return {"strength": round(self.strength.value(), 2)}
 
+    def for_folder(self) -> tuple[Any, dict[str, Any]]:
+        """Return the model, and the options that suit any image; raises `ReconError` when there is no model."""
+        model, options = super().for_folder()
+        return model, {**options, "adapt": self.adapt.isChecked()}
+
     def _wish(self) -> Wish:
         spec = self.model.spec()
         return Wish(

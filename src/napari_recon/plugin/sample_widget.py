@@ -10,6 +10,7 @@ from napari_recon.models import MODELS
 from napari_recon.plugin._calibration import CalibrationLine
 from napari_recon.plugin._device_badge import DeviceBadge
 from napari_recon.plugin._explore_page import ExplorePage
+from napari_recon.plugin._folder import folder_foldout
 from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
@@ -62,7 +63,8 @@ class SampleWidget(Panel):
         add_row(device, "Device", self.device)
         self.column.addWidget(self.tabs)
         self.column.addLayout(device)
-        for widget in (self.controls, self.calibration, self.advanced):
+        self.folder = folder_foldout(self, VERB, self.for_folder)
+        for widget in (self.controls, self.calibration, self.folder, self.advanced):
             self.column.addWidget(widget)
         self.layer.currentIndexChanged.connect(self._show_choice)
         self.data.axes_changed.connect(self._show_choice)
@@ -106,6 +108,10 @@ class SampleWidget(Panel):
             raise ReconError(NO_MODEL, "Or open a model file with the button beside Model.")
         return model
 
+    def for_folder(self) -> tuple[Any, dict[str, Any]]:
+        """Return the model and the options of sampling; raises `ReconError` when something is missing."""
+        return self.chosen_model(), self.samples.options()
+
     def live_wish(self) -> LiveWish:
         """Return what a live layer shall show; raises `ReconError` when something is missing."""
         layer, model = self.chosen_layer(), self.chosen_model()
@@ -144,6 +150,7 @@ class SampleWidget(Panel):
         self.calibration.show_model(model)
         sampling = self.tabs.currentWidget() is self.samples
         self.advanced.offer(sampling)
+        self.folder.offer(sampling)
         self.live_layer.button.setVisible(sampling)
         self.live_layer.follow()
         self.generate.follow()
@@ -172,7 +179,9 @@ class SampleWidget(Panel):
 
 
 def _progress_line(event: ProgressEvent) -> str:
-    what = {"sample": "sample", "explore": "tile", "generate": "image"}.get(event.phase, "guide: tile")
+    what = {"sample": "sample", "explore": "tile", "generate": "image", "batch": "image"}.get(
+        event.phase, "guide: tile"
+    )
     parts = [f"{what} {event.done:,} / {event.total:,}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")

@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QTabWidget, QWidget
 
 from napari_recon.plugin._compare import COMPARE_KEY
 from napari_recon.plugin._complete_page import CompletePage
-from napari_recon.plugin._forms import compact_form
+from napari_recon.plugin._forms import compact_form, show_row
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layers import add_result, finer
 from napari_recon.plugin._preview import Previewer, Wish
@@ -121,8 +121,9 @@ class UpscaleWidget(RestorePanel):
         self.live_layer.off()
         self.live_layer.button.setVisible(first)
         for row in (self.layer, self.data):
-            self._layer_rows.setRowVisible(row, page is not self.texture)
+            show_row(self._layer_rows, row, page is not self.texture)
         self.advanced.offer(first)
+        self.folder.offer(first)
         self.controls.offer("Upscale" if first else page.label, UPSCALE_HELP if first else page.help)
 
     def _wish(self) -> Wish:
