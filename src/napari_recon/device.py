@@ -82,7 +82,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
-def choose_precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
+def choose_precision(device: torch.device, wanted: str = "auto", dimensions: int = 2) -> torch.dtype:
     """Decide between float32 and bfloat16.
 
     Parameters
@@ -91,13 +91,17 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
         Where it will be computed.
     wanted : str
         ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where a probe shows that it is clearly faster.
+    dimensions : int
+        Of the network's convolutions, 2 or 3. In 3D a CPU computes in float32 unless told otherwise: in bfloat16
+        convolutions of few channels now and then gave values that are not finite (torch 2.13).
     """
     import torch
 
     if wanted not in ("auto", "float32", "bfloat16"):
         raise ReconError(f"There is no precision {wanted!r}.", "Use 'auto', 'float32' or 'bfloat16'.")
     if wanted == "auto":
-        wanted = "bfloat16" if _bfloat16_is_faster(str(device)) else "float32"
+        suits = device.type != "cpu" or dimensions == 2
+        wanted = "bfloat16" if suits and _bfloat16_is_faster(str(device)) else "float32"
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 

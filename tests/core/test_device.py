@@ -47,6 +47,7 @@ def test_precision_is_what_was_asked_for_and_auto_is_one_of_the_two():
     assert choose_precision(cpu, "float32") is torch.float32
     assert choose_precision(cpu, "bfloat16") is torch.bfloat16
     assert choose_precision(cpu) in (torch.float32, torch.bfloat16)
+    assert choose_precision(cpu, dimensions=3) is torch.float32
     with pytest.raises(ReconError, match="float16") as caught:
         choose_precision(cpu, "float16")
     assert "bfloat16" in caught.value.hint

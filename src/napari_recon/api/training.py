@@ -94,7 +94,7 @@ def train(
     step = first_step(family, config, origin, training.seed, targets is not None)
     spec = members.spec(config)
     path, state = _checkpoint(checkpoint, resume)
-    fabric = launch(training, choose_device(device), state["precision"] if state else None)
+    fabric = launch(training, choose_device(device), len(spec.axes), state["precision"] if state else None)
     with enough_memory(training, fabric.device):
         sampler, normalization, held_out = prepare(
             images,

@@ -110,7 +110,7 @@ class TileRunner:
         self.notes: list[str] = []
         self.normalization = self._check(noise)
         self.device, self.precision = choose_device(device), precision
-        self.dtype = choose_precision(self.device, precision)
+        self.dtype = choose_precision(self.device, precision, len(spec.axes))
         self.shape = tuple(int(n) for n in self.batch.shape[2:])
         self.padded = padded_shape(self.shape, spec.size_multiple)
         if tile_overlap is not None and tile_overlap < 0:
@@ -262,7 +262,7 @@ class TileRunner:
             note = f"memory was short: tiles of {self.tile} pixels"
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
-            self.dtype = choose_precision(self.device, self.precision)
+            self.dtype = choose_precision(self.device, self.precision, len(self.spec.axes))
             self.tile = self._choose_tile()
             note = "memory was short: done on the CPU"
         else:

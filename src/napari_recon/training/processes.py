@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def launch(config: TrainConfig, device: torch.device, resumed: str | None = None) -> Fabric:
+def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: str | None = None) -> Fabric:
     """Start the processes of a run, or join those that torchrun or a cluster has started.
 
     Parameters
@@ -25,6 +25,8 @@ def launch(config: TrainConfig, device: torch.device, resumed: str | None = None
         Devices, nodes and precision.
     device : torch.device
         Kind of device, and which one when there is but one process; `Fabric.device` is each process's own.
+    dimensions : int
+        Of the network, 2 or 3.
     resumed : str, optional
         Precision of the run that is resumed, in Fabric's words: a new probe might choose another.
 
@@ -37,7 +39,8 @@ def launch(config: TrainConfig, device: torch.device, resumed: str | None = None
 
     precision = resumed
     if precision is None or config.precision != "auto":
-        precision = "bf16-mixed" if choose_precision(device, config.precision) == torch.bfloat16 else "32-true"
+        chosen = choose_precision(device, config.precision, dimensions)
+        precision = "bf16-mixed" if chosen == torch.bfloat16 else "32-true"
     # Fabric announces its precision on stderr, which is the progress bar's.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
