@@ -1,6 +1,7 @@
 """Commands that work on folders: `batch denoise`, `batch sample`, `batch upscale`."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,28 @@ from napari_recon.errors import ReconError
 
 batch_app = App(name="batch", help="Denoise, sample or upscale all images of a folder.")
 
-Pattern = Annotated[str, Parameter(help="Which files, such as '**/*.tif'; folders are mirrored.")]
-Suffix = Annotated[str | None, Parameter(help="Format of the results, such as .ome.zarr; else that of each image.")]
-Report = Annotated[Path | None, Parameter(help="File for what became of each image, as JSON.")]
-TileSize = Annotated[int | None, Parameter(help="Side of a tile in pixels; chosen from the free memory else.")]
 Flag = Annotated[bool, Parameter(negative=())]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What the commands have in common."""
+
+    pattern: Annotated[str, Parameter(help="Which files, such as '**/*.tif'; folders are mirrored.")] = "**/*"
+    suffix: Annotated[
+        str | None, Parameter(help="Format of the results, such as .ome.zarr; else that of each image.")
+    ] = None
+    report: Annotated[Path | None, Parameter(help="File for what became of each image, as JSON.")] = None
+    axes: Axes = None
+    tile_size: Annotated[int | None, Parameter(help="Side of a tile in pixels; chosen from the free memory else.")] = (
+        None
+    )
+    device: Device = "auto"
+    scheduler: Scheduler = None
+
+
+How = Annotated[BatchOptions, Parameter(name="*")]
+DEFAULTS = BatchOptions()
 
 
 @batch_app.command
@@ -27,13 +45,7 @@ def denoise(
     model: str = "universal",
     strength: float = 1.0,
     keep_dtype: Flag = False,
-    pattern: Pattern = "**/*",
-    suffix: Suffix = None,
-    report: Report = None,
-    axes: Axes = None,
-    tile_size: TileSize = None,
-    device: Device = "auto",
-    scheduler: Scheduler = None,
+    how: How = DEFAULTS,
 ) -> None:
     """Denoise all images of a folder; what is done is skipped.
 
@@ -48,8 +60,7 @@ def denoise(
     keep_dtype
         Round to the pixel type of each image.
     """
-    options = {"strength": strength, "keep_dtype": keep_dtype, "tile_size": tile_size, "device": device}
-    _run("denoise", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+    _run("denoise", folder, out, model, how, strength=strength, keep_dtype=keep_dtype)
 
 
 @batch_app.command
@@ -61,13 +72,7 @@ def upscale(
     model: str = "upscale-x2",
     fidelity: float = 1.0,
     keep_dtype: Flag = False,
-    pattern: Pattern = "**/*",
-    suffix: Suffix = None,
-    report: Report = None,
-    axes: Axes = None,
-    tile_size: TileSize = None,
-    device: Device = "auto",
-    scheduler: Scheduler = None,
+    how: How = DEFAULTS,
 ) -> None:
     """Upscale all images of a folder; what is done is skipped.
 
@@ -82,8 +87,7 @@ def upscale(
     keep_dtype
         Round to the pixel type of each image.
     """
-    options = {"fidelity": fidelity, "keep_dtype": keep_dtype, "tile_size": tile_size, "device": device}
-    _run("upscale", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+    _run("upscale", folder, out, model, how, fidelity=fidelity, keep_dtype=keep_dtype)
 
 
 @batch_app.command
@@ -96,13 +100,7 @@ def sample(
     n: Annotated[int, Parameter(name=("-n", "--number"), help="Number of samples.")] = 16,
     outputs: Annotated[str, Parameter(help="Which, of samples, mean, median, std and variation.")] = "mean,std",
     seed: int = 0,
-    pattern: Pattern = "**/*",
-    suffix: Suffix = None,
-    report: Report = None,
-    axes: Axes = None,
-    tile_size: TileSize = None,
-    device: Device = "auto",
-    scheduler: Scheduler = None,
+    how: How = DEFAULTS,
 ) -> None:
     """Sample all images of a folder, each output in a file of its own; what is done is skipped.
 
@@ -116,29 +114,19 @@ def sample(
         The same seed gives the same samples.
     """
     names = tuple(name.strip() for name in outputs.split(","))
-    options = {"n": n, "outputs": names, "seed": seed, "tile_size": tile_size, "device": device}
-    _run("sample", folder, out, model, pattern, suffix, report, axes, {**options, "scheduler": scheduler})
+    _run("sample", folder, out, model, how, n=n, outputs=names, seed=seed)
 
 
-def _run(
-    verb: str,
-    folder: Path,
-    out: Path,
-    model: str,
-    pattern: str,
-    suffix: str | None,
-    report: Path | None,
-    axes: str | None,
-    options: dict[str, Any],
-) -> None:
+def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **options: Any) -> None:
     from napari_recon.batch import batch, summary
     from napari_recon.io._header import finite
 
+    shared = asdict(how)
+    report = shared.pop("report")
     if report is not None:
         check_writable(report)
-    more: dict[str, Any] = {"pattern": pattern, "suffix": suffix, "axes": axes}
     with stop_on_interrupt() as cancel, Progress() as progress:
-        entries = batch(verb, folder, out, model, **more, on_progress=progress, cancel=cancel, **options)
+        entries = batch(verb, folder, out, model, on_progress=progress, cancel=cancel, **shared, **options)
     found = summary(entries)
     if report is not None:
         report.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
