@@ -73,7 +73,6 @@ def measure(wait: float) -> dict[str, float]:
         from napari_recon.inference import runner
 
         time_calls(runner, "measure", spent, "noise, in the run")
-        time_calls(runner, "choose_precision", spent, "precision probe")
         time_calls(runner.TileRunner, "_forward", spent, "network")
 
     session().devices_found.connect(found)

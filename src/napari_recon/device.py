@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari_recon.errors import ReconError
@@ -14,8 +11,6 @@ from napari_recon.memory import available_memory
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def choose_precision(device: torch.device, wanted: str = "auto", dimensions: int
     device : torch.device
         Where it will be computed.
     wanted : str
-        ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where a probe shows that it is clearly faster.
+        ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device has arithmetic for it.
     dimensions : int
         Of the network's convolutions, 2 or 3. In 3D a CPU computes in float32 unless told otherwise: in bfloat16
         convolutions of few channels now and then gave values that are not finite (torch 2.13).
@@ -101,35 +96,21 @@ def choose_precision(device: torch.device, wanted: str = "auto", dimensions: int
         raise ReconError(f"There is no precision {wanted!r}.", "Use 'auto', 'float32' or 'bfloat16'.")
     if wanted == "auto":
         suits = device.type != "cpu" or dimensions == 2
-        wanted = "bfloat16" if suits and _bfloat16_is_faster(str(device)) else "float32"
+        wanted = "bfloat16" if suits and _bfloat16_is_faster(device) else "float32"
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
-@lru_cache(maxsize=8)
-def _bfloat16_is_faster(device: str) -> bool:
-    """Time a small convolution forwards and backwards in both precisions, once per process."""
+def _bfloat16_is_faster(device: torch.device) -> bool:
+    """Whether it has arithmetic for it: by what it says of itself, so that no other load changes a result."""
     import torch
 
-    if device == "mps":
-        return False
-    if device.startswith("cuda"):
+    if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":
-        return False  # it has no instructions for it, and the probe takes a second
-    # A layer of its own for each: oneDNN keeps the weights it has repacked.
-    layers = {dtype: torch.nn.Conv2d(64, 64, 3, padding=1) for dtype in (torch.float32, torch.bfloat16)}
-    x = torch.ones(4, 64, 64, 64).contiguous(memory_format=torch.channels_last)
-    seconds = dict.fromkeys(layers, float("inf"))
-    for _ in range(10):  # in turns and by the best, so that a busy moment decides nothing
-        for dtype, conv in layers.items():
-            start = time.perf_counter()
-            # The caller may be predicting, without gradients.
-            with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                conv(x).square().mean().backward()
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-    faster = seconds[torch.bfloat16] * 1.25 < seconds[torch.float32]
-    logger.info("bfloat16 probe on %s: %s, faster: %s", device, seconds, faster)
-    return faster
+    if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    # torch before 2.13 does not tell; then float32.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def free_memory(device: torch.device | str) -> int:

@@ -98,7 +98,7 @@ def test_a_game_goes_on_as_if_there_had_been_no_break(phantom, tmp_path, every_e
 
 
 def test_a_resumed_run_keeps_its_precision(phantom, tiny, tmp_path, every_event, monkeypatch):
-    """A probe under another load might choose another one, and the run would no longer be the same."""
+    """Another machine might choose another one, and the run would no longer be the same."""
     options = tiny | {"precision": "auto", "checkpoint": tmp_path / "run.resume"}
     monkeypatch.setattr("napari_recon.device._bfloat16_is_faster", lambda device: True)
     api.train("autoencoder", phantom[0], **stop_at(2, **options))

@@ -34,11 +34,10 @@ class ModelKeeper:
         """Load a model, build its network and let it see a few pixels, so that its first run does not wait for that."""
         import torch
 
-        from napari_recon.device import choose_device, choose_precision
+        from napari_recon.device import choose_device
 
         model = self.load(reference)
         device = choose_device()
-        choose_precision(device)
         channels, side = model.spec.channels, max(model.spec.size_multiple, SIDE)
         pixels = torch.zeros(1, channels, *(side,) * len(model.spec.axes), device=device)
         if not model.spec.guided:

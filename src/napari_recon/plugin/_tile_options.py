@@ -15,6 +15,6 @@ class TileOptions(Config):
     precision: str = option(
         "auto",
         "Precision",
-        "auto: bfloat16 where a short probe shows that this machine is faster with it.",
+        "auto: bfloat16 where the machine has arithmetic for it, which is faster.",
         choices=("auto", "float32", "bfloat16"),
     )

@@ -35,7 +35,7 @@ class TrainConfig(Config):
     precision: str = option(
         "auto",
         "Precision",
-        "auto: bfloat16 where a short probe shows that this machine is faster with it.",
+        "auto: bfloat16 where the machine has arithmetic for it, which is faster.",
         choices=("auto", "float32", "bfloat16"),
     )
     devices: int = option(1, "Devices", "Processes or GPUs on each machine.", minimum=1)

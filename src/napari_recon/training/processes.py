@@ -28,7 +28,7 @@ def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: 
     dimensions : int
         Of the network, 2 or 3.
     resumed : str, optional
-        Precision of the run that is resumed, in Fabric's words: a new probe might choose another.
+        Precision of the run that is resumed, in Fabric's words: another machine might choose another.
 
     Raises
     ------
