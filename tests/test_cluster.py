@@ -77,7 +77,15 @@ def _fail(block):
     raise ReconError("This fails on purpose.", "Do nothing.")
 
 
-def test_a_scheduler_that_is_not_there_is_told(tmp_path, image, trained, monkeypatch):
+@pytest.mark.parametrize("nowhere", ["tcp://127.0.0.1:9", "no address", "tcp://no-port"])
+def test_a_scheduler_that_is_not_there_is_told(tmp_path, image, trained, monkeypatch, nowhere):
     monkeypatch.setattr("napari_recon.inference.cluster.PATIENCE", 1)
     with pytest.raises(ReconError, match="No scheduler answers"):
-        api.denoise(image, trained, out=tmp_path / "a.zarr", scheduler="tcp://127.0.0.1:9", **SMALL)
+        api.denoise(image, trained, out=tmp_path / "a.zarr", scheduler=nowhere, **SMALL)
+
+
+def test_a_scheduler_without_workers_is_told(tmp_path, image, trained, monkeypatch):
+    monkeypatch.setattr("napari_recon.inference.cluster.PATIENCE", 1)
+    empty = distributed.LocalCluster(n_workers=0, dashboard_address=":0")
+    with empty as cluster, pytest.raises(ReconError, match="no workers"):
+        api.denoise(image, trained, out=tmp_path / "a.zarr", scheduler=cluster.scheduler_address, **SMALL)

@@ -271,8 +271,42 @@ def test_two_processes_learn_as_one_does_from_the_same_batch(folder, phantom):
     np.testing.assert_allclose(shared_blind, blind, rtol=1e-2)  # each hides pixels of its own
 
 
-def test_more_devices_than_there_are_is_a_clear_error(phantom, tiny, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
+def test_tasks_of_slurm_train_one_model(folder):
+    """Two tasks with the variables that srun gives them, on two machines as far as Fabric can tell."""
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NODELIST": "127.0.0.1", "NTASKS": "2", "NTASKS_PER_NODE": "1"}
+    job |= {"NNODES": "2", "LOCALID": "0", "STEP_NUM_TASKS": "2"}
+    line = [sys.executable, "-m", "napari_recon", "train", "autoencoder", "noisy.tif", "--out", "model", "--nodes", "2"]
+    tasks = []
+    for rank in ("0", "1"):
+        variables = {f"SLURM_{name}": value for name, value in {**job, "PROCID": rank, "NODEID": rank}.items()}
+        tasks.append(
+            subprocess.Popen(
+                [*line, "--steps", "6", *FLAGS.split()],
+                cwd=folder,
+                env=os.environ | variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    (first, error), (second, other_error) = (task.communicate(timeout=200) for task in tasks)
+    assert [task.returncode for task in tasks] == [0, 0], error + other_error
+    assert json.loads(first)["provenance"]["steps"] == 6
+    assert second == ""
+    assert sorted(p.name for p in folder.glob("*.safetensors")) == ["model.safetensors"]
+
+
+def test_one_process_trains_in_a_job_of_several_tasks(phantom, tiny, monkeypatch):
+    """As napari does on a remote desktop that SLURM gave eight tasks, none of which was started by srun."""
+    for name, value in {"NTASKS": "8", "JOB_NAME": "desktop", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert not api.train("autoencoder", phantom[0], **tiny).stopped
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_more_devices_than_there_are_is_a_clear_error(phantom, tiny, monkeypatch, variable):
+    monkeypatch.setenv(variable, "2")
     with pytest.raises(ReconError, match="2 processes") as error:
         api.train("autoencoder", phantom[0], **tiny)
     assert "devices=2" in error.value.hint

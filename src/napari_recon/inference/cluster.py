@@ -11,7 +11,7 @@ from napari_recon.inference.runner import Job
 from napari_recon.inference.streaming import Answer, Work, Workers
 from napari_recon.progress import CancelToken
 
-PATIENCE = 20  # seconds until a scheduler must have answered
+PATIENCE = 20  # seconds until a scheduler must have answered, and have a worker
 AHEAD = 2  # jobs a worker's thread has, so that it need not wait for the next
 
 
@@ -38,21 +38,28 @@ def on_cluster(address: str) -> Workers:
 def _connect(address: str) -> Any:
     try:
         from distributed import Client
+        from distributed.comm.addressing import resolve_address
     except ImportError as error:
         raise ReconError(
             "The package for clusters is not installed.", "Run: pip install 'napari-recon[cluster]'."
         ) from error
     make: Any = Client
+    check: Any = resolve_address
     try:
+        check(address)  # a client that was never made takes most of a minute to go away
         # Not the default of dask: in this process images are still read by its own threads.
         client = make(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ReconError(
             f"No scheduler answers at {address} ({error}).", "Start one with `dask scheduler`; it prints its address."
         ) from error
-    if not client.nthreads():
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)  # in a job of a cluster they start together with this process
+    except TimeoutError as error:
         client.close()
-        raise ReconError(f"The scheduler at {address} has no workers.", f"Start some: dask worker {address}.")
+        raise ReconError(
+            f"The scheduler at {address} has no workers.", f"Start some: dask worker {address}."
+        ) from error
     return client
 
 

@@ -36,7 +36,12 @@ def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: 
         When there are not as many devices or processes as asked for.
     """
     from lightning_fabric import Fabric  # takes seconds to import, and predicting does without
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    alone = config.devices * config.nodes == 1
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    if alone and started > 1:
+        raise ReconError(f"{started} processes were started to train on one device.", f"Add devices={started}.")
     precision = resumed
     if precision is None or config.precision != "auto":
         chosen = choose_precision(device, config.precision, dimensions)
@@ -49,6 +54,8 @@ def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: 
             devices=config.devices if config.devices > 1 or device.index is None else [device.index],
             num_nodes=config.nodes,
             precision=precision,  # type: ignore[arg-type]
+            # Else a napari that runs in a SLURM job of several tasks, such as a remote desktop, is refused.
+            plugins=LightningEnvironment() if alone else None,
         )
         fabric.launch()
     except Exception as error:  # Fabric raises its own, ValueError or RuntimeError for what does not fit together
@@ -56,7 +63,4 @@ def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: 
             f"Training cannot start on {config.devices} device(s) of {config.nodes} machine(s): {error}",
             "Make devices and nodes fit what is there; with torchrun, devices is its --nproc_per_node.",
         ) from error
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if fabric.world_size != started and fabric.world_size == 1:
-        raise ReconError(f"{started} processes were started to train on one device.", f"Add devices={started}.")
     return fabric
