@@ -33,6 +33,15 @@ def test_is_usable_at_300_pixels(panel):
     assert panel.column.minimumSize().width() <= 300 - _scroll_bar_width(panel)
 
 
+@pytest.mark.parametrize("height", [800, 500])
+def test_nothing_is_cut_off_in_a_small_window(panel, viewer, qtbot, height):
+    window = viewer.window._qt_window
+    window.resize(1280, height)
+    window.show()
+    column = panel.column.parentWidget()
+    qtbot.waitUntil(lambda: column.minimumSizeHint().width() <= column.parentWidget().width())
+
+
 def test_needs_no_scroll_bar_when_folded(panel, viewer):
     viewer.window._qt_window.resize(1200, WINDOW_HEIGHT)
     if hasattr(panel, "live"):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
@@ -17,7 +17,7 @@ from napari_recon.plugin._session import session
 T = TypeVar("T")
 
 WARM_UP_DELAY = 100  # milliseconds
-WIDTH = 290  # of a dock beside which there is still an image
+WIDTH = 300  # of a dock beside which there is still an image
 
 
 class Panel(QWidget):
@@ -43,6 +43,9 @@ class Panel(QWidget):
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(body)
+        self._view = scroll.viewport()
+        for watched in (body, self._view):
+            watched.installEventFilter(self)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
@@ -60,7 +63,6 @@ class Panel(QWidget):
     def finish_column(self) -> None:
         """Call when the column is filled."""
         self.column.addStretch(1)
-        self.setMinimumWidth(min(self.column.minimumSize().width(), WIDTH))
         self._apply_theme()
 
     def request(self) -> Any:
@@ -110,6 +112,13 @@ class Panel(QWidget):
                 self.deleteLater()
             self._docked = self.parent() is not None
         return super().event(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask for the width that the column needs, known only once it is styled; a scroll area would let it be cut."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            beside = self.width() - self._view.width()  # the frame, and the scroll bar while there is one
+            self.setMinimumWidth(min(self.column.minimumSize().width() + beside, WIDTH))
+        return super().eventFilter(watched, event)
 
     def follow(self, job: Any) -> None:
         """Show a job, and stop it when the panel is destroyed."""

@@ -50,7 +50,7 @@ class TrainWidget(Panel):
         help_text = "Every option of the network and of its training."
         self.advanced = Foldout("Advanced", help_text, self._make_advanced, self.copy)
         self.optics = OpticsFoldout(self, self.form)
-        for widget in (self.form, self.estimate, self.controls, self.noise, self.after, self.optics, self.advanced):
+        for widget in (self.form, self.estimate, self.controls, self.after, self.noise, self.optics, self.advanced):
             self.column.addWidget(widget)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -112,7 +112,7 @@ class TrainWidget(Panel):
             from napari_recon.plugin._live import LiveView  # pyqtgraph takes most of a second to import
 
             self.live = LiveView()
-            self.column.insertWidget(self.column.indexOf(self.controls) + 1, self.live)
+            self.column.insertWidget(self.column.indexOf(self.after) + 1, self.live)
             self.live.set_theme(self._theme)
 
     def left(self) -> None:
