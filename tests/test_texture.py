@@ -14,7 +14,7 @@ from napari_recon.data.patches import PatchSampler
 from napari_recon.errors import Cancelled
 from napari_recon.inference import texture as inference
 from napari_recon.io import read_image
-from napari_recon.losses.texture import log_spectrum, patch_distance
+from napari_recon.losses.texture import log_spectrum, patch_distance, sorted_distance
 from napari_recon.models.texture import TextureConfig, build
 
 SMALL = {
@@ -167,6 +167,12 @@ def test_the_distances_tell_textures_apart(stripes):
     assert patch_distance(x, rolled, 2, rng) < 0.1 * patch_distance(x, noise, 2, rng)
     distances = [(log_spectrum(y) - log_spectrum(x)).abs().mean() for y in (rolled, noise)]
     assert distances[0] < 0.6 * distances[1]
+
+
+def test_faint_grain_counts_beside_strong_edges():
+    rng = torch.Generator().manual_seed(0)
+    edges, grain = torch.randn(2, 500, generator=rng) * torch.tensor([[10.0], [0.01]])
+    assert sorted_distance(torch.stack([edges, grain]), torch.stack([edges, 0 * grain])) > 0.3
 
 
 def test_the_command_writes_textures(tmp_path, trained, capsys):

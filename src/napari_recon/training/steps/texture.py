@@ -71,7 +71,7 @@ class TextureStep:
             yield "discriminator", self._game.discriminator(judge(real)[0], judge(fake.detach())[0])
             (real_logits, real_features), (logits, features) = judge(real), judge(fake)
             adversarial = self._game.generator(real_logits.detach(), logits)
-            alike = feature_distance(real_features, features)
+            alike = feature_distance(real_features, features, rng)
             self.values = {"statistics": float(statistics.detach()), "adversarial": float(adversarial.detach())}
             statistics = statistics + self.config.adversarial_weight * adversarial + self.config.feature_weight * alike
         yield "network", statistics
