@@ -91,6 +91,7 @@ def test_mistakes_are_told_at_once(folder, command):
     for arguments, problem in {
         ("batch", "denoise", "none", "out"): "no folder",
         ("batch", "denoise", "in", "out", "--pattern", "*.lif"): "No image",
+        ("batch", "denoise", "in", "in"): "lies in the folder for the results",
         ("batch", "denoise", "in", "out", "--suffix", ".docx"): "not the suffix",
         ("batch", "denoise", "in", "out", "--model", "none"): "none",
         ("batch", "denoise", "in", "out"): "would both become",

@@ -108,6 +108,8 @@ def find_images(folder: Path, pattern: str, without: Path) -> list[Path]:
     if not folder.is_dir():
         raise ReconError(f"There is no folder {folder}.", "Check its name.")
     inside = without.resolve()
+    if inside in (folder.resolve(), *folder.resolve().parents):
+        raise ReconError(f"{folder} lies in the folder for the results.", "Choose another folder for the results.")
     try:
         matching = sorted(folder.glob(pattern))
     except (ValueError, NotImplementedError) as error:

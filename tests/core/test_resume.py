@@ -310,3 +310,8 @@ def test_more_devices_than_there_are_is_a_clear_error(phantom, tiny, monkeypatch
     with pytest.raises(ReconError, match="2 processes") as error:
         api.train("autoencoder", phantom[0], **tiny)
     assert "devices=2" in error.value.hint
+
+
+def test_more_processes_than_cores_are_refused_before_they_start(phantom, tiny):
+    with pytest.raises(ReconError, match="cores"):
+        api.train("autoencoder", phantom[0], devices=10_000, device="cpu", **tiny)

@@ -215,7 +215,8 @@ def generate(
     if len(sides) != len(loaded.spec.axes) or min(sides) < 1:
         raise ReconError(
             f"{loaded.name} cannot make an image of {' x '.join(map(str, sides))} pixels.",
-            f"Give {len(loaded.spec.axes)} numbers above 0, one for each of {loaded.spec.axes}.",
+            f"Give {len(loaded.spec.axes)} numbers above 0, one for each of {loaded.spec.axes}, such as "
+            f"{','.join(['256'] * len(loaded.spec.axes))}.",
         )
     if not 0 <= temperature <= 2:
         raise ReconError(f"The temperature cannot be {temperature}.", "It goes from 0 to 2; 1 is as trained.")

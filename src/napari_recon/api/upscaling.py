@@ -166,7 +166,7 @@ def shipped_upscaler(scale: int) -> TrainedModel:
     if scale not in SHIPPED_SCALES:
         raise ReconError(
             f"No model for scale {scale} ships with napari-recon.",
-            "Use 2 or 4, or train one: napari-recon train gan IMAGES --scale 3 --out MODEL.",
+            "Use 2 or 4, or train one for 3: napari-recon train gan IMAGES --scale 3 --out MODEL.",
         )
     return load_model(f"upscale-x{scale}")
 

@@ -148,7 +148,7 @@ class TileRunner:
         wanted = self.wanted_tile
         if wanted is not None:
             if wanted < 1:
-                raise ReconError(f"A tile of {wanted} pixels is not possible.", "Give a tile size of 64 or more.")
+                raise ReconError(f"A tile of {wanted} pixels is not possible.", "Give 1 or more; 64 and more are fast.")
             return wanted
         pixels = free_memory(self.device) * 0.4 / BYTES_PER_PIXEL
         largest = (1024 if self.device.type == "cpu" else 2048) if len(self.shape) == 2 else 128
