@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_recon import api
+
 from .conftest import PATIENCE, SIZE, noisy_image
 
 GAIN = 4
@@ -45,6 +47,19 @@ def test_noise_follows_layer_and_pixels(viewer, cells, open_panel, qtbot):
     assert "measuring" in panel.noise.text()
     wait_for_noise(qtbot, panel)
     assert panel.noise.found.reports[0].estimate.gain == pytest.approx(1, rel=0.4)
+
+
+def test_a_run_takes_over_the_noise_of_the_very_pixels(cells, open_panel, qtbot):
+    panel = open_panel("Denoise")
+    request = panel.request()  # before it is measured: whoever needs it first measures it
+    (known,) = request.known_noise(request.source.image)
+    assert known == api.measure_noise(cells.data)[0].estimate
+    wait_for_noise(qtbot, panel)
+    assert panel.noise.found.reports[0].estimate is known
+    assert request.known_noise(request.source.image.crop({"Y": slice(0, 64)})) is None
+    cells.data[:64] *= 2  # in place, of which napari tells nobody
+    request = panel.request()
+    assert request.known_noise(request.source.image) is None
 
 
 def test_nothing_is_said_without_a_layer_or_for_a_mask(viewer, cells, open_panel, qtbot):

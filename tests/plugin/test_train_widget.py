@@ -204,6 +204,7 @@ def test_activity_dock_shows_and_stops_the_training(viewer, panel, qtbot):
 
     tiny(panel, FOREVER)
     start(qtbot, panel)
+    qtbot.waitUntil(lambda: bool(progress._all_instances), timeout=PATIENCE)
     (bar,) = progress._all_instances
     assert "Train on cells" in bar.desc
     bar.cancel()

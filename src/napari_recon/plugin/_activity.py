@@ -21,27 +21,31 @@ class _Bar(cancelable_progress):
 
 
 class ActivityBar(QObject):
-    """Shows a job in the activity dock while it runs; belongs to the job."""
+    """Shows a job in the activity dock while it runs; belongs to the job.
+
+    Not before it has reported for a while: napari turns a wheel beside its bars, and each step of it draws the whole
+    window, at the cost of what comes before the first report, such as the import of torch.
+    """
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self._job = job
         self._bar: _Bar | None = None
         self._updated = 0.0
-        job.started.connect(self._open)
         job.progressed.connect(self._update)
         job.finished.connect(self._close)
 
-    def _open(self) -> None:
-        self._bar = _Bar(desc=self._job.title, total=PARTS, cancel_callback=self._job.stop)
-
     def _update(self, event: ProgressEvent) -> None:
         now = time.monotonic()
-        part = int(PARTS * share(event))
-        if self._bar is None or now - self._updated < INTERVAL or part <= self._bar.n:
+        self._updated = self._updated or now
+        if now - self._updated < INTERVAL:
             return
         self._updated = now
-        self._bar.update(part - self._bar.n)
+        if self._bar is None:
+            self._bar = _Bar(desc=self._job.title, total=PARTS, cancel_callback=self._job.stop)
+        part = int(PARTS * share(event))
+        if part > self._bar.n:
+            self._bar.update(part - self._bar.n)
 
     def _close(self) -> None:
         if self._bar is not None:

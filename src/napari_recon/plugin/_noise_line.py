@@ -1,8 +1,11 @@
 """One line on the noise of a layer, measured in the background as soon as the layer is chosen."""
 
+import threading
 import weakref
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +19,12 @@ from napari_recon.plugin._device_badge import LINK
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layers import snapshot
 from napari_recon.plugin._panel import Panel
+from napari_recon.plugin._requests import unknown
 from napari_recon.plugin._session import session
 from napari_recon.plugin._view import current_plane, middle
-from napari_recon.progress import CancelToken, ProgressCallback
 
 if TYPE_CHECKING:
+    from napari_recon.data.noise_estimate import NoiseEstimate
     from napari_recon.data.noise_report import NoiseReport
 
 DELAY = 300  # milliseconds without another choice
@@ -51,6 +55,49 @@ class Measured:
     whole: bool
 
 
+class Measurement:
+    """Measures the noise of an image when it is first asked for, on whatever thread; who asks meanwhile waits.
+
+    Parameters
+    ----------
+    image : Image
+        What to measure.
+    whole : bool
+        Whether that is all of its layer.
+    """
+
+    def __init__(self, image: Image, whole: bool) -> None:
+        self.image, self._whole = image, whole
+        self._lock = threading.Lock()
+        self._found: Measured | None = None
+        self._checksum = 0
+
+    def get(self) -> Measured:
+        """Return what is found; raises `ReconError` where there is nothing to measure."""
+        with self._lock:
+            if self._found is None:
+                self._found = self._measure()
+            return self._found
+
+    def of(self, image: Image) -> "list[NoiseEstimate] | None":
+        """Noise of each channel of an image, when it has the very pixels that are measured here; else None."""
+        if not self._whole or image.axes != self.image.axes or not isinstance(image.array, np.ndarray):
+            return None
+        with suppress(ReconError):  # the verb says better what is wrong
+            reports = self.get().reports
+            if _checksum(image.array) == self._checksum:  # a layer's pixels can be changed in place
+                return [r.estimate for r in reports]
+        return None
+
+    def _measure(self) -> Measured:
+        from napari_recon import api
+
+        pixels = np.asarray(self.image.array)  # a lazy one would be read several times
+        self._checksum = _checksum(pixels)
+        reports = api.measure_noise(self.image.with_array(pixels))
+        return Measured(self.image.name, reports, float(np.nanmin(pixels)), float(np.nanmax(pixels)), self._whole)
+
+
 class NoiseLine(QLabel):
     """Says how noisy the chosen layer is; its link opens the details."""
 
@@ -70,6 +117,7 @@ class NoiseLine(QLabel):
         self._listening: weakref.WeakSet[Any] = weakref.WeakSet()
         self._key: tuple[Any, ...] | None = None  # what is to be measured ...
         self._asked: tuple[Any, ...] | None = None  # ... and what the last job was asked to
+        self._measurement: Measurement | None = None  # of the layer, once it is begun or needed
         self._job: Job | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -82,12 +130,20 @@ class NoiseLine(QLabel):
         key = None if layer is None else (weakref.ref(layer), id(layer.data), axes)
         if key == self._key:
             return
-        self._key, self.found = key, None
+        self._key, self.found, self._measurement = key, None, None
         self.setVisible(layer is not None)
         if layer is not None:
             self.setText("noise: measuring ...")
             self._listen(layer)
             self._later.start()
+
+    def known(self) -> "Callable[[Image], list[NoiseEstimate] | None]":
+        """Return a function that tells the noise of an image if it is that of the layer; it waits for what is measured.
+
+        The function may be called on any thread.
+        """
+        measurement = self._measure()
+        return unknown if measurement is None else measurement.of
 
     def show_details(self, *_: Any) -> None:
         """Open the numbers, a plot and advice in a window of their own."""
@@ -113,23 +169,28 @@ class NoiseLine(QLabel):
         if self._key is not None:
             self.watch(self._key[0](), self._key[2])
 
+    def _measure(self) -> Measurement | None:
+        """Return the measurement of the layer, None where there is nothing to measure."""
+        panel, layer = self._panel(), self._key[0]() if self._key is not None else None
+        if self._key is not None and panel is not None and layer is not None and self._measurement is None:
+            with suppress(ReconError):  # the line on the data says what is wrong
+                self._measurement = Measurement(*_part(panel.viewer, layer, self._key[2]))
+        return self._measurement
+
     def _begin(self) -> None:
-        panel = self._panel()
-        if self._key is None or self.found is not None or not session().devices or panel is None:
-            return  # while torch is not there yet, `devices_found` comes back here
+        # Beside the import of torch both would take longer; `devices_found` comes back here.
+        if self.found is not None or not session().devices:
+            return
         if self._job is not None and self._job.active:
             self._later.start()  # cannot be hurried, and two at once would only be slower
             return
-        layer, _, axes = self._key
-        if layer() is None:
-            return
-        try:
-            part, whole = _part(panel.viewer, layer(), axes)
-        except ReconError:
-            self.hide()  # the line on the data says what is wrong
+        measurement = self._measure()
+        if measurement is None:
+            self.hide()
             return
         self._asked = self._key
-        self._job = session().aside(f"Measure the noise of {part.name}", partial(_measure, part, whole))
+        title = f"Measure the noise of {measurement.image.name}"
+        self._job = session().aside(title, lambda on_progress, cancel: measurement.get())
         self._job.returned.connect(self._show)
         self._job.failed.connect(self._show_failure)
         self._job.start()
@@ -172,9 +233,5 @@ def _part(viewer: Any, layer: Any, axes: str | None) -> tuple[Image, bool]:
     return image.crop(slices), False
 
 
-def _measure(part: Image, whole: bool, on_progress: ProgressCallback, cancel: CancelToken) -> Measured:
-    from napari_recon import api
-
-    loaded = part.with_array(np.asarray(part.array))  # a lazy one would be read several times
-    reports = api.measure_noise(loaded)
-    return Measured(part.name, reports, float(np.nanmin(loaded.array)), float(np.nanmax(loaded.array)), whole)
+def _checksum(pixels: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels).data)

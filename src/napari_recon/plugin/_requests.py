@@ -18,6 +18,7 @@ from napari_recon.progress import CancelToken, ProgressCallback
 
 if TYPE_CHECKING:
     from napari_recon.checkpoint import TrainedModel
+    from napari_recon.data.noise_estimate import NoiseEstimate
 
 Load = Callable[[Any], Any]
 
@@ -30,6 +31,10 @@ MAPPED = ("fidelity", "tile_size", "tile_overlap", "device", "precision")  # opt
 def as_it_is(model: Any) -> Any:
     """Leave loading a model to the verb."""
     return model
+
+
+def unknown(image: Image) -> None:
+    """Leave measuring the noise to the verb."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class DenoiseRequest:
         Whether the part that was removed is wanted too.
     attention : bool
         Whether the map of the network's attention is wanted too.
+    known_noise : callable
+        Returns the noise of an image if that was measured, else None.
     """
 
     source: Snapshot
@@ -66,6 +73,7 @@ class DenoiseRequest:
     options: dict[str, Any]
     residual: bool = False
     attention: bool = False
+    known_noise: Callable[[Image], "list[NoiseEstimate] | None"] = unknown
 
     def run(self, on_progress: ProgressCallback, cancel: CancelToken, load: Load = as_it_is) -> Denoised:
         """Do it, with the model that `load` returns for the chosen one. Runs on any thread."""
@@ -73,7 +81,10 @@ class DenoiseRequest:
 
         start = time.monotonic()
         noisy = self.source.image
-        image = api.denoise(noisy, load(self.model), on_progress=on_progress, cancel=cancel, **self.options)
+        model = load(self.model)
+        # A model that was trained on images of its own knows what noise to expect.
+        noise = None if getattr(model, "normalization", None) else self.known_noise(noisy)
+        image = api.denoise(noisy, model, noise=noise, on_progress=on_progress, cancel=cancel, **self.options)
         record = {**image.metadata["napari_recon"], "parameters": dict(self.options), "python": self.as_python()}
         residual = np.subtract(noisy.array, image.array, dtype=np.float32) if self.residual else None
         attention = attention_of(self, on_progress, cancel)

@@ -63,7 +63,9 @@ class RunControls(QWidget):
         self.job = job
         self.button.setText("Stop")
         self.button.setToolTip(STOP_HELP)
-        self.bar.setRange(0, 0)
+        # Not Qt's moving bar: each of its steps draws the canvas anew, half a core's work without a graphics card.
+        self.bar.setRange(0, PARTS)
+        self.bar.setValue(0)
         self.bar.show()
         job.progressed.connect(self._show_progress)
         job.failed.connect(self._show_error)
@@ -98,7 +100,6 @@ class RunControls(QWidget):
         self.run() if self.job is None else self.stop()
 
     def _show_progress(self, event: ProgressEvent) -> None:
-        self.bar.setRange(0, PARTS if event.total else 0)
         self.bar.setValue(int(PARTS * share(event)))
         self.line.setText(self._describe(event))
 

@@ -41,7 +41,8 @@ class DenoiseWidget(RestorePanel):
         layer, model, options = self.chosen()
         options = {**self.level(), "adapt": self.adapt.isChecked(), **options}
         source = self.extent.take(self.viewer, layer, self.data.axes())
-        return DenoiseRequest(source, model, options, self.residual.isChecked(), self.wants_attention())
+        residual, attention = self.residual.isChecked(), self.wants_attention()
+        return DenoiseRequest(source, model, options, residual, attention, self.noise.known())
 
     def show_result(self, done: Denoised, source: Any) -> tuple[Any, str]:
         """Add the denoised layer, and what was removed where it was asked for."""
