@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_recon import api, cli
+from napari_recon.api import adapting
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
 from napari_recon.inference.runner import TileRunner
@@ -54,7 +55,7 @@ def stop_after(jobs):
     token = CancelToken()
 
     def watch(event):
-        if event.done >= jobs:
+        if event.phase == "denoise" and event.done >= jobs:
             token.cancel()
 
     return {"cancel": token, "on_progress": watch}
@@ -89,8 +90,10 @@ def test_an_upscaled_image_lies_where_it_belongs(tmp_path, image):
     lazy = api.upscale(image, out=tmp_path / "large.ome.zarr", **SMALL)
     np.testing.assert_array_equal(np.asarray(lazy.array), whole.array)
     assert (lazy.scale, lazy.translate) == (whole.scale, whole.translate)
-    with pytest.raises(ReconError, match="Trust"):
+    with pytest.raises(ReconError, match="trust needs a store"):
         api.upscale(image, out=tmp_path / "large.ome.zarr", return_trust=True)
+    with pytest.raises(ReconError, match="when the result does"):
+        api.upscale(image, trust_out=tmp_path / "trust.ome.zarr")
 
 
 def test_samples_are_streamed_with_their_mean_and_deviation(tmp_path, image):
@@ -258,3 +261,34 @@ def test_a_store_is_needed(tmp_path, image, trained):
         api.denoise(image, trained, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(ReconError, match="cannot be adapted"):
         api.denoise(image, trained, out=tmp_path / "a.zarr", adapt=True)
+
+
+def test_an_adapted_model_goes_on_with_the_weights_it_had(tmp_path, image, computed, monkeypatch):
+    monkeypatch.setattr(adapting, "MINUTES", 0.01)
+    out, other = tmp_path / "clean.ome.zarr", tmp_path / "other.safetensors"
+    with pytest.raises(Cancelled):
+        api.denoise(image, adapt=True, out=out, **SMALL, **stop_after(20))
+    kept = api.load_model(adapting.weights_beside(out))
+    computed.clear()
+    shifted = api.load_model("universal")
+    shifted.weights = {name: 1.01 * value for name, value in shifted.weights.items()}
+    with pytest.raises(ReconError, match="adapted from"):
+        api.denoise(image, shifted.save(other), adapt=True, out=out, **SMALL)
+    events = []
+    lazy = api.denoise(image, adapt=True, out=out, on_progress=events.append, **SMALL)
+    assert 0 < len(computed) <= JOBS - 20
+    assert "train" not in {e.phase for e in events}
+    assert lazy.metadata["napari_recon"]["adapt"] is True
+    assert lazy.metadata["napari_recon"]["model_hash"] == kept.hash
+    np.testing.assert_array_equal(np.asarray(lazy.array), api.denoise(image, kept, **SMALL).array)
+    assert {p.name for p in tmp_path.iterdir()} == {out.name, other.name}
+
+
+def test_of_a_large_image_a_part_is_adapted_to():
+    pixels = dask.array.random.default_rng(0).normal(100, 10, (300, 2, 3, 9000, 700), chunks=(1, 1, 1, 500, 700))
+    image = Image(pixels.astype(np.float32), "TZCYX", scale=(2, 1, 1, 1, 1))
+    part = adapting.excerpt(image)
+    assert isinstance(part.array, np.ndarray)
+    assert part.shape == (4, 2, 3, 1024, 700)
+    assert part.scale[0] == 150
+    np.testing.assert_array_equal(part.array[1, 1], np.asarray(image.array[75, 1, :, 3988:5012]))

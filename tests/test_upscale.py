@@ -11,8 +11,9 @@ from scipy.ndimage import center_of_mass, gaussian_filter
 from napari_recon import Image, api, cli
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.phantoms import dead_leaves
-from napari_recon.errors import ReconError
+from napari_recon.errors import Cancelled, ReconError
 from napari_recon.models.gan import GANConfig, at_fidelity, build
+from napari_recon.progress import CancelToken
 from napari_recon.quality.trust import disagreement, trust_map, unseen_share
 
 EXACT = {"device": "cpu", "precision": "float32"}
@@ -133,6 +134,35 @@ def test_what_was_made_up_is_distrusted_and_not_measured(scene):
     assert record["trust"]["quantifiable"] is False
     assert record["trust"]["value"] < faithful.metadata["napari_recon"]["trust"]["value"]
     json.dumps(record)
+
+
+@pytest.mark.parametrize("fidelity", [1.0, 0.25])
+def test_trust_that_goes_into_a_store_is_that_of_memory(scene, tmp_path, fidelity):
+    gap = scene.copy()
+    gap[3:6, 7] = np.nan
+    source = Image(np.stack([scene, gap])[:, None], "ZCYX", scale=(1, 1, 0.2, 0.2), name="cells")
+    model = make_model(perceptual=True)
+    options = {"fidelity": fidelity, "return_trust": True, "tile_size": 32, **EXACT}
+    result, trust = api.upscale(source, model, **options)
+    lazy = source.with_array(da.from_array(source.array, chunks=(1, 1, 40, 83)))
+    stores = {"out": tmp_path / "large.ome.zarr", "trust_out": tmp_path / "trust.ome.zarr"}
+    events, stop = [], CancelToken()
+
+    def stop_at_trust(event):
+        if event.phase == "trust":
+            stop.cancel()
+
+    with pytest.raises(Cancelled):
+        api.upscale(lazy, model, **stores, on_progress=stop_at_trust, cancel=stop, **options)
+    written = {p: p.stat().st_mtime_ns for p in stores["out"].rglob("c/**/*") if p.is_file()}
+    streamed = api.upscale(lazy, model, **stores, on_progress=events.append, **options)
+    assert {p: p.stat().st_mtime_ns for p in written} == written
+    assert {e.phase for e in events} == {"trust"}
+    for one, other in zip(streamed, (result, trust), strict=True):
+        np.testing.assert_array_equal(np.asarray(one.array), other.array)
+        assert (one.axes, one.scale, one.translate) == (other.axes, other.scale, other.translate)
+        assert one.metadata["napari_recon"]["trust"] == pytest.approx(result.metadata["napari_recon"]["trust"])
+    assert {p.name for p in tmp_path.iterdir()} == {"large.ome.zarr", "trust.ome.zarr"}
 
 
 def test_measures_of_trust_find_the_place_that_was_altered(scene):

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from napari_recon._version import __version__
+from napari_recon.api.adapting import adapt as adapted_to
+from napari_recon.api.adapting import adapt_beside, weights_beside
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.streaming import Run, check_out, stream_restored
-from napari_recon.api.training import train
 from napari_recon.axes import time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.noise_report import NoiseReport, diagnose
-from napari_recon.errors import Cancelled, ReconError
+from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.pixel_type import cast
 from napari_recon.inference.predict import predict
 from napari_recon.inference.streaming import Target, like
 from napari_recon.progress import CancelToken, ProgressCallback
 
-ADAPTATION_MINUTES = 1 / 3
 FEWEST_LABELS = 3
 LOOKED_AT = 2048  # side of the part that is looked at
 ALIKE = 0.85  # share of pixels that equal their neighbour: nearly all of labels, hardly more than half of images
@@ -68,6 +68,7 @@ def denoise(
         Round to the pixel type of the image; values beyond its range are clipped and counted.
     adapt : bool
         First train the model on this image for 20 seconds; kept only when it scores clearly better on a held-out part.
+        With `out`, on at most 16 planes of 1024 x 1024 spread over the image; a run that goes on does not train again.
     out : str or path, optional
         Write the result into this OME-Zarr store, tile by tile: image and result may be larger than the memory. A run
         that was interrupted goes on where it stopped.
@@ -105,7 +106,7 @@ def denoise(
         run = {**options, "scheduler": scheduler}
         return _stream(source, loaded, Path(out), strength, adapt, keep_dtype, noise, tile_overlap, run)
     if adapt:
-        loaded = _adapt(loaded, source, device, on_progress, cancel)
+        loaded = adapted_to(loaded, source, device, on_progress, cancel)
     done = predict(loaded, source, strength=strength, noise=noise, tile_overlap=tile_overlap, **options)
     pixels: Any = done.array
     notes = list(done.notes)
@@ -144,17 +145,16 @@ def _stream(
     tile_overlap: int | None,
     run: Run,
 ) -> Image:
+    origin = model.hash if adapt else None
     if adapt:
-        # It would learn something else each time, and so an interrupted run could not go on.
-        raise ReconError(
-            "A model cannot be adapted while its result goes into a store.",
-            "Train one on a part of the image first (start_from='universal'), and give that.",
-        )
+        model = adapt_beside(out, model, source, run["device"], run["on_progress"], run["cancel"])
     dtype = source.dtype if keep_dtype else np.dtype(np.float32)
     target = Target(out, like(source, dtype, name=f"{source.name} [denoised]"))
-    settings = {"strength": strength, "adapt": False, "keep_dtype": keep_dtype}
+    settings = {"strength": strength, "adapt": adapt, "keep_dtype": keep_dtype}
     more: dict[str, Any] = {"strength": strength, "noise": noise, "tile_overlap": tile_overlap}
-    return stream_restored("denoise", source, model, target, settings, run, **more)
+    made = stream_restored("denoise", source, model, target, settings, run, origin=origin, **more)
+    weights_beside(out).unlink(missing_ok=True)
+    return made
 
 
 def checked(source: Image, model: Model, strength: float) -> TrainedModel:
@@ -207,29 +207,3 @@ def _refuse_labels(image: Image) -> None:
             f"{image.name or 'The image'} holds labels, not intensities: neighbouring pixels are equal.",
             "Choose the image that was segmented. If these are intensities, convert them to float32 first.",
         )
-
-
-def _adapt(
-    model: TrainedModel,
-    image: Image,
-    device: str,
-    on_progress: ProgressCallback | None,
-    cancel: CancelToken | None,
-) -> TrainedModel:
-    """Fine-tune a model on the image it will denoise."""
-    if not model.spec.noise_aware:
-        raise ReconError(f"{model.name} cannot be adapted.", "Adapt the universal model, or train longer instead.")
-    adapted = train(
-        model.family,
-        image,
-        minutes=ADAPTATION_MINUTES,
-        start_from=model,
-        validate_every=10,
-        device=device,
-        on_progress=on_progress,
-        cancel=cancel,
-    )
-    if adapted.stopped:
-        raise Cancelled
-    adapted.name = f"{model.name}, adapted"
-    return adapted

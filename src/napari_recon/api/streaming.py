@@ -39,6 +39,7 @@ def stream_restored(
     strength: float = 1.0,
     noise: Sequence[NoiseEstimate] | None = None,
     tile_overlap: int | None = None,
+    origin: str | None = None,
 ) -> Image:
     """Fill a store with what a model makes of an image; return it, lazily.
 
@@ -52,10 +53,12 @@ def stream_restored(
         The store.
     run : mapping
         tile_size, device, precision, scheduler, on_progress and cancel, as for the verbs.
+    origin : str, optional
+        Hash of what `model` was adapted from: a run goes on only from the same.
     """
     model = dataclasses.replace(model, _network=None)
     make = partial(_restorer, model, source, strength, noise, tile_overlap, run["device"], run["precision"])
-    more = {"overlap": tile_overlap, "noise": [n.to_json() for n in noise or ()]}
+    more = {"overlap": tile_overlap, "noise": [n.to_json() for n in noise or ()], "adapted from": origin}
     return _stores(verb, make, source, model, [target], {"verb": verb, **settings}, more, run)[0]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.image import Image
 from napari_recon.models.gan import GANConfig
 from napari_recon.models.generators import enlarge
+from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 from napari_recon.quality.trust import disagreement, trust_map, unlike_training, unseen_share
 from napari_recon.training.optics import optics_of
 
@@ -76,31 +80,94 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
     fidelity : float
         That of `result`; intensities below 1 are not measured.
     """
-    optics = optics_of(cast(GANConfig, model.config), model.provenance.get("psf"))
-    low, high = (to_batch(a, source.axes) for a in (source.array, result))
-    sure = None if faithful is None else to_batch(faithful, source.axes)
-    pixels = np.empty(high.shape, np.float32)
-    agreed, changes, worth = [], [], np.zeros(2)
-    for channel in range(low.shape[1]):
-        noise = estimate_noise([low[:, channel]])
-        for n in range(low.shape[0]):
-            seen, shown = (_finite(batch[n, channel]) for batch in (low, high))
-            known = None if sure is None else _finite(sure[n, channel])
-            pixels[n, channel], share, weight = _judge_plane(seen, shown, known, noise, optics)
-            agreed.append(share)
-            worth += (float((weight * pixels[n, channel]).sum()), float(weight.sum()))
-        changes.append(_mean_change(low[:, channel], high[:, channel]))
-    value = float(worth[0] / worth[1]) if worth[1] > 0 else 1.0
-    some = low.reshape(-1, *low.shape[2:])[:: max(len(low) * low.shape[1] // PLANES_LOOKED_AT, 1)]
-    warning = unlike_training(map(_finite, some), model.provenance.get("roughness"))
-    return Trust(
-        pixels=from_batch(pixels, source.axes, source.shape),
-        value=value,
-        agreement=float(np.mean(agreed)),
-        mean_change=max(changes),
-        warning=warning,
-        quantifiable=fidelity == 1 and value >= LEAST_TRUST and max(changes) <= MEAN_KEPT and not warning,
-    )
+    planes = Judge(source, result, faithful, model)
+    pixels = np.empty(planes.shape, np.float32)
+    for n, channel in np.ndindex(planes.shape[:2]):
+        pixels[n, channel] = planes.plane(n, channel)
+    return planes.verdict(from_batch(pixels, source.axes, source.shape), fidelity)
+
+
+def judge_lazily(
+    source: Image,
+    result: Any,
+    faithful: Any,
+    model: TrainedModel,
+    fidelity: float,
+    write: Callable[[Any], None],
+    on_progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+) -> Trust:
+    """Judge an upscaled image that lies on disk; `write` stores the trust of its pixels, a dask array.
+
+    The other parameters are those of `judge`.
+    """
+    import dask.array as da
+    from dask import config
+    from dask.delayed import delayed
+
+    planes = Judge(source, result, faithful, model)
+    samples, channels, *sides = planes.shape
+    reporter, done = Reporter(on_progress, "trust", total=samples * channels), itertools.count(1)
+
+    def plane(n: int, channel: int) -> Plane:
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        trust = planes.plane(n, channel)
+        reporter.update(next(done))
+        return trust
+
+    def lazily(n: int, channel: int) -> Any:
+        return da.from_delayed(delayed(plane)(n, channel), sides, np.float32)  # type: ignore[no-untyped-call]
+
+    rows = [da.stack([lazily(n, c) for c in range(channels)]) for n in range(samples)]  # type: ignore[no-untyped-call]
+    pixels = from_batch(da.stack(rows), source.axes, source.shape)  # type: ignore[no-untyped-call]
+    with config.set(scheduler="synchronous"):  # one plane at a time
+        write(pixels)
+    return planes.verdict(pixels, fidelity)
+
+
+class Judge:
+    """Judges an upscaled image plane by plane, and the whole when all of them are judged; for `judge`'s parameters.
+
+    Nothing but single planes is loaded of arrays that lie on disk.
+    """
+
+    def __init__(self, source: Image, result: Any, faithful: Any, model: TrainedModel) -> None:
+        self._low, self._high = (to_batch(a, source.axes) for a in (source.array, result))
+        self._sure = None if faithful is None else to_batch(faithful, source.axes)
+        self._optics = optics_of(cast(GANConfig, model.config), model.provenance.get("psf"))
+        self._typical = model.provenance.get("roughness")
+        channels = self._low.shape[1]
+        self._noise = [estimate_noise([self._low[:, channel]]) for channel in range(channels)]
+        self._agreed: list[float] = []
+        self._worth = np.zeros(2)
+        self._sums = np.zeros((channels, 2, 3))  # of each channel, before and after: pixels, their sum, and squares
+        self.shape = tuple(int(n) for n in self._high.shape)
+
+    def plane(self, n: int, channel: int) -> Plane:
+        """Trust of each pixel of one plane."""
+        low, high = (np.asarray(batch[n, channel], np.float32) for batch in (self._low, self._high))
+        known = None if self._sure is None else _finite(self._sure[n, channel])
+        trust, share, weight = _judge_plane(_finite(low), _finite(high), known, self._noise[channel], self._optics)
+        self._agreed.append(share)
+        self._worth += (float((weight * trust).sum()), float(weight.sum()))
+        self._sums[channel] += [_sums(low), _sums(high)]
+        return trust
+
+    def verdict(self, pixels: Any, fidelity: float) -> Trust:
+        """Judge the whole, of which `pixels` is the trust."""
+        value = float(self._worth[0] / self._worth[1]) if self._worth[1] > 0 else 1.0
+        low = self._low.reshape(-1, *self._low.shape[2:])
+        warning = unlike_training(map(_finite, low[:: max(len(low) // PLANES_LOOKED_AT, 1)]), self._typical)
+        change = max(map(_mean_change, self._sums))
+        return Trust(
+            pixels=pixels,
+            value=value,
+            agreement=float(np.mean(self._agreed)),
+            mean_change=change,
+            warning=warning,
+            quantifiable=fidelity == 1 and value >= LEAST_TRUST and change <= MEAN_KEPT and not warning,
+        )
 
 
 def _judge_plane(
@@ -120,9 +187,16 @@ def _judge_plane(
     return trust_map(disagreed, shares, scale), float((disagreed <= WITHIN_NOISE).mean()), weight
 
 
-def _mean_change(before: Any, after: Any) -> float:
-    first, second = (float(np.nanmean(x, dtype=np.float64)) for x in (before, after))
-    return abs(second - first) / max(abs(first), 0.1 * float(np.nanstd(after)), float(np.finfo(np.float32).tiny))
+def _sums(plane: Plane) -> tuple[float, float, float]:
+    values = plane[~np.isnan(plane)].astype(np.float64)
+    return values.size, float(values.sum()), float(np.square(values).sum())
+
+
+def _mean_change(sums: NDArray[np.float64]) -> float:
+    """Change of the mean, given the number, sum and squares of the pixels before and after."""
+    first, second = sums[:, 1] / np.maximum(sums[:, 0], 1)
+    deviation = math.sqrt(max(sums[1, 2] / max(sums[1, 0], 1) - second**2, 0))
+    return float(abs(second - first) / max(abs(first), 0.1 * deviation, float(np.finfo(np.float32).tiny)))
 
 
 def _finite(plane: Any) -> Plane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import numpy as np
 from napari_recon._version import __version__
 from napari_recon.api.models import Model, load_model
 from napari_recon.api.streaming import Run, check_out, stream_restored
-from napari_recon.api.trust import judge
+from napari_recon.api.trust import judge, judge_lazily
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
@@ -19,10 +20,12 @@ from napari_recon.inference.pixel_type import cast as to_dtype
 from napari_recon.inference.predict import predict
 from napari_recon.inference.runner import Prediction
 from napari_recon.inference.streaming import Target, like
+from napari_recon.io import ome_zarr, read_image, write_image
 from napari_recon.models.gan import GANConfig, at_fidelity
 from napari_recon.progress import CancelToken, ProgressCallback
 
 SHIPPED_SCALES = (2, 4)
+FAITHFUL = ".faithful.zarr"  # beside a result of a fidelity below 1, until its trust is measured
 
 
 def upscale(
@@ -35,6 +38,7 @@ def upscale(
     return_trust: bool = False,
     keep_dtype: bool = False,
     out: str | Path | None = None,
+    trust_out: str | Path | None = None,
     scheduler: str | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
@@ -64,8 +68,11 @@ def upscale(
     keep_dtype : bool
         Round to the pixel type of the image; values beyond its range are clipped and counted.
     out : str or path, optional
-        Write the result into this OME-Zarr store, tile by tile, without measuring trust: image and result may be larger
-        than the memory. A run that was interrupted goes on where it stopped.
+        Write the result into this OME-Zarr store, tile by tile: image and result may be larger than the memory. A run
+        that was interrupted goes on where it stopped.
+    trust_out : str or path, optional
+        With `out`: the OME-Zarr store for the map of trust, which is measured plane by plane once the result is there.
+        Left out, trust is not measured.
     scheduler : str, optional
         Address of a dask.distributed scheduler whose workers do the tiles; needs `out`.
     tile_size, tile_overlap : int, optional
@@ -94,7 +101,8 @@ def upscale(
     """
     source, loaded = as_image(image, axes), load_model(model)
     config = _checked(loaded, fidelity)
-    check_out(out, scheduler)
+    for path in (out, trust_out):
+        check_out(path, scheduler if path is out else None)
     options: dict[str, Any] = {
         "tile_size": tile_size,
         "device": device,
@@ -103,10 +111,16 @@ def upscale(
         "cancel": cancel,
     }
     if out is not None:
-        if return_trust:
-            raise ReconError("Trust is not measured while the result goes into a store.", "Leave return_trust out.")
-        run = {**options, "scheduler": scheduler}
-        return _stream(source, loaded, Path(out), fidelity, keep_dtype, tile_overlap, run)
+        if return_trust and trust_out is None:
+            raise ReconError("The map of trust needs a store too.", "Give trust_out='TRUST.ome.zarr'.")
+        run = {**options, "scheduler": scheduler, "keep": trust_out is not None}
+        streamed = _stream(source, loaded, Path(out), fidelity, keep_dtype, tile_overlap, run)
+        if trust_out is None:
+            return streamed
+        made = _stream_trust(source, loaded, streamed, Path(out), Path(trust_out), fidelity, tile_overlap, run)
+        return made if return_trust else made[0]
+    if trust_out is not None:
+        raise ReconError("Trust goes into a store when the result does.", "Give out= too, or return_trust=True.")
 
     def at(weights: float) -> Prediction:
         return predict(model_at(loaded, weights), source, tile_overlap=tile_overlap, **options)
@@ -159,6 +173,34 @@ def _stream(
     return stream_restored(
         "upscale", source, model_at(model, fidelity), target, settings, run, tile_overlap=tile_overlap
     )
+
+
+def _stream_trust(
+    source: Image,
+    model: TrainedModel,
+    result: Image,
+    out: Path,
+    trust_out: Path,
+    fidelity: float,
+    tile_overlap: int | None,
+    run: Run,
+) -> tuple[Image, Image]:
+    """Fill a store with the trust of a streamed result, and say in both how far that can be trusted."""
+    out, trust_out = out.expanduser(), trust_out.expanduser()
+    beside = out.with_name(out.name + FAITHFUL)
+    faithful = _stream(source, model, beside, 1.0, False, tile_overlap, run).array if fidelity < 1 else None
+    record = dict(result.metadata["napari_recon"])
+
+    def write(pixels: Any) -> None:
+        write_image(trust_out, enlarged(source, pixels, model.spec.scale, f"{source.name} [trust]", record))
+
+    found = judge_lazily(source, result.array, faithful, model, fidelity, write, run["on_progress"], run["cancel"])
+    notes = dict.fromkeys([*record["notes"], *filter(None, [found.warning])])
+    record |= {"trust": found.summary(), "notes": list(notes)}
+    for path in (out, trust_out):
+        ome_zarr.change_record(path, record)
+    shutil.rmtree(beside, ignore_errors=True)
+    return read_image(out), read_image(trust_out)
 
 
 def shipped_upscaler(scale: int) -> TrainedModel:

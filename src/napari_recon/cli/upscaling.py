@@ -49,7 +49,7 @@ def upscale(
     fidelity
         1: faithful weights. 0: those that look sharp and invent texture. Between them: interpolated.
     trust
-        File for the map of how far each pixel can be trusted; not for an OME-Zarr output.
+        File for the map of how far each pixel can be trusted; OME-Zarr where the output is.
     attention
         File for the map of which regions drove the result; for models trained with --attention.
     keep_dtype
@@ -73,9 +73,10 @@ def upscale(
         made = api.upscale(
             image,
             loaded,
-            return_trust=trust is not None or not streamed,
+            return_trust=not streamed,
             keep_dtype=keep_dtype,
             out=output if streamed else None,
+            trust_out=trust if streamed else None,
             scheduler=scheduler,
             on_progress=progress,
             cancel=cancel,
@@ -85,6 +86,6 @@ def upscale(
     result = made if streamed else made[0]
     if not streamed:
         api.write_image(output, result)
-    if trust is not None:
-        api.write_image(trust, made[1])
+        if trust is not None:
+            api.write_image(trust, made[1])
     print_json({"output": str(output), "axes": result.axes, "shape": result.shape, **result.metadata["napari_recon"]})

@@ -10,7 +10,7 @@ import numpy as np
 from napari_recon.axes import default_axes
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
-from napari_recon.io import _ngff
+from napari_recon.io import _header, _ngff
 from napari_recon.io._files import check_memory
 
 VERSION = "0.5"
@@ -130,6 +130,15 @@ def finish(path: Path, image: Image, version: str = VERSION) -> None:
         )
         array = _halve(group, len(factors) - 1, array, axes, halved)
     group.attrs.update(_ngff.describe(image, version, factors, _window(array) if image.channel_names else (0.0, 1.0)))
+
+
+def change_record(path: Path, made: Any) -> None:
+    """Replace what a store says of how it was made."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r+")
+    own: Any = group.attrs[_header.KEY]
+    group.attrs[_header.KEY] = {**own, "made": _header.finite(made)}
 
 
 def _halve(group: Any, level: int, array: Any, axes: str, halved: dict[str, int]) -> Any:
