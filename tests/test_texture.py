@@ -169,6 +169,23 @@ def test_the_distances_tell_textures_apart(stripes):
     assert distances[0] < 0.6 * distances[1]
 
 
+def test_lines_that_keep_to_a_grid_are_told_from_lines_anywhere():
+    rng = torch.Generator().manual_seed(0)
+
+    def lines(anywhere):
+        """Some lines, 16 pixels apart or not, in each of 16 images of 96 pixels."""
+        drawn = torch.randn(16, 1, 6, generator=rng).repeat_interleave(16, dim=2)
+        drawn[..., torch.arange(96) % 16 > 3] = 0
+        shifts = torch.randint(0, 16 if anywhere else 1, (16,), generator=rng).tolist()
+        return torch.stack([x.roll(s, 1) for x, s in zip(drawn, shifts, strict=True)])[:, :, None].expand(-1, 1, 96, 96)
+
+    def mean_distance(real, fake):
+        return float(torch.stack([patch_distance(real, fake, 4, rng) for _ in range(20)]).mean())
+
+    alike = mean_distance(lines(True), lines(True))
+    assert mean_distance(lines(True), lines(False)) > 2 * alike
+
+
 def test_faint_grain_counts_beside_strong_edges():
     rng = torch.Generator().manual_seed(0)
     edges, grain = torch.randn(2, 500, generator=rng) * torch.tensor([[10.0], [0.01]])

@@ -23,7 +23,7 @@ def patch_distance(real: Tensor, fake: Tensor, scales: int, rng: torch.Generator
     real, fake : Tensor
         (N, C, Y, X), of one shape.
     scales : int
-        Number of scales, each half the resolution of the one before.
+        Number of scales, each half the resolution of the one before; the coarsest cells have ``2**scales`` pixels.
     rng : torch.Generator
         CPU generator, for the filters.
     """
@@ -33,10 +33,11 @@ def patch_distance(real: Tensor, fake: Tensor, scales: int, rng: torch.Generator
             real, fake = F.avg_pool2d(real, 2), F.avg_pool2d(fake, 2)
         if min(real.shape[2:]) < SMALLEST:
             break
+        strides = _strides(real.shape, 2 ** (scales - scale), rng)
         cut = [_neighbourhoods(x.detach(), CUT // 2, rng) for x in (real, fake)]
         kernels = torch.cat([_filters(real.shape[1], rng).to(real), *cut])
         kernels = kernels / kernels.flatten(1).norm(dim=1).clamp_min(1e-6)[:, None, None, None]
-        total = total + sorted_distance(*(_responses(x, kernels, rng) for x in (real, fake)))
+        total = total + sorted_distance(*(_responses(x, kernels, strides, rng) for x in (real, fake)))
     return total
 
 
@@ -78,14 +79,22 @@ def _neighbourhoods(x: Tensor, count: int, rng: torch.Generator) -> Tensor:
     return cut - cut.mean(dim=(1, 2, 3), keepdim=True)
 
 
-def _responses(x: Tensor, kernels: Tensor, rng: torch.Generator) -> Tensor:
+def _strides(shape: torch.Size, cell: int, rng: torch.Generator) -> list[int]:
+    """Steps between places along Y and X: a cell along one of them, along the other as many places as are looked at."""
+    rows, columns = (n - FILTER + 1 for n in shape[2:])
+    cell = min(cell, rows, columns)
+    strides = [cell, min(max(shape[0] * rows * columns // (PLACES * cell), 1), rows, columns)]
+    return strides[:: 1 if torch.rand(1, generator=rng) < 0.5 else -1]
+
+
+def _responses(x: Tensor, kernels: Tensor, strides: list[int], rng: torch.Generator) -> Tensor:
     """Responses of each filter on a grid of places that begins anywhere, (filters, places)."""
-    rows, columns = (n - FILTER + 1 for n in x.shape[2:])
-    stride = max(int((len(x) * rows * columns / PLACES) ** 0.5), 1)
-    top, left = torch.randint(0, stride, (2,), generator=rng).tolist()
-    sides = [(n - stride) // stride * stride + FILTER for n in (rows, columns)]
-    cut = x[..., top : top + sides[0], left : left + sides[1]]
-    return F.conv2d(cut, kernels, stride=stride).transpose(0, 1).flatten(1)
+    cut = x
+    for axis, stride in zip((2, 3), strides, strict=True):
+        first = int(torch.randint(0, stride, (1,), generator=rng))
+        count = (x.shape[axis] - FILTER + 1) // stride
+        cut = cut.narrow(axis, first, (count - 1) * stride + FILTER)
+    return F.conv2d(cut, kernels, stride=strides).transpose(0, 1).flatten(1)
 
 
 def log_spectrum(x: Tensor) -> Tensor:
