@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from qtpy.QtWidgets import (
@@ -14,6 +15,8 @@ from qtpy.QtWidgets import (
     QScrollBar,
     QWidget,
 )
+
+from napari_recon.plugin._session import session
 
 from .conftest import SIZE, noisy_image
 
@@ -31,6 +34,12 @@ def panel(request, viewer, open_panel):
 def test_is_usable_at_300_pixels(panel):
     _show_everything(panel)
     assert panel.column.minimumSize().width() <= 300 - _scroll_bar_width(panel)
+
+
+def test_may_be_closed_while_torch_is_being_imported(panel, monkeypatch):
+    assert not session().devices
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # as it is then: nothing in it yet
+    panel.left()
 
 
 @pytest.mark.parametrize("height", [800, 500])

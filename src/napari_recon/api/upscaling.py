@@ -101,8 +101,7 @@ def upscale(
     """
     source, loaded = as_image(image, axes), load_model(model)
     config = _checked(loaded, fidelity)
-    for path in (out, trust_out):
-        check_out(path, scheduler if path is out else None)
+    _check_stores(out, trust_out, return_trust, scheduler)
     options: dict[str, Any] = {
         "tile_size": tile_size,
         "device": device,
@@ -111,16 +110,9 @@ def upscale(
         "cancel": cancel,
     }
     if out is not None:
-        if return_trust and trust_out is None:
-            raise ReconError("The map of trust needs a store too.", "Give trust_out='TRUST.ome.zarr'.")
         run = {**options, "scheduler": scheduler, "keep": trust_out is not None}
-        streamed = _stream(source, loaded, Path(out), fidelity, keep_dtype, tile_overlap, run)
-        if trust_out is None:
-            return streamed
-        made = _stream_trust(source, loaded, streamed, Path(out), Path(trust_out), fidelity, tile_overlap, run)
+        made = _into_stores(source, loaded, Path(out), trust_out, fidelity, keep_dtype, tile_overlap, run)
         return made if return_trust else made[0]
-    if trust_out is not None:
-        raise ReconError("Trust goes into a store when the result does.", "Give out= too, or return_trust=True.")
 
     def at(weights: float) -> Prediction:
         return predict(model_at(loaded, weights), source, tile_overlap=tile_overlap, **options)
@@ -155,6 +147,33 @@ def upscale(
     if not isinstance(image, Image):
         results = [r.array for r in results]
     return tuple(results) if return_trust else results[0]
+
+
+def _check_stores(
+    out: str | Path | None, trust_out: str | Path | None, return_trust: bool, scheduler: str | None
+) -> None:
+    check_out(out, scheduler)
+    check_out(trust_out, None)
+    if out is None and trust_out is not None:
+        raise ReconError("Trust goes into a store when the result does.", "Give out= too, or return_trust=True.")
+    if out is not None and return_trust and trust_out is None:
+        raise ReconError("The map of trust needs a store too.", "Give trust_out='TRUST.ome.zarr'.")
+
+
+def _into_stores(
+    source: Image,
+    model: TrainedModel,
+    out: Path,
+    trust_out: str | Path | None,
+    fidelity: float,
+    keep_dtype: bool,
+    tile_overlap: int | None,
+    run: Run,
+) -> tuple[Image, ...]:
+    result = _stream(source, model, out, fidelity, keep_dtype, tile_overlap, run)
+    if trust_out is None:
+        return (result,)
+    return _stream_trust(source, model, result, out, Path(trust_out), fidelity, tile_overlap, run)
 
 
 def _stream(

@@ -1,6 +1,5 @@
 """The model that a panel used last, so that not every run loads it anew."""
 
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +44,6 @@ class ModelKeeper:
                 model.network(device)(pixels)
 
     def forget(self) -> None:
-        """Let go of the model, and of what its network had on a GPU."""
+        """Let go of the model."""
         with self._lock:
             self._kept = None
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()

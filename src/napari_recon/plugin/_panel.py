@@ -98,8 +98,8 @@ class Panel(QWidget):
     def left(self) -> None:
         """Handle the panel's removal from the window; its job is stopped."""
         self.controls.stop()
-        session().release_networks()
         self.keeper.forget()
+        session().release_networks()
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme; for subclasses."""

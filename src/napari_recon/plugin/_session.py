@@ -65,9 +65,14 @@ class Session(QObject):
         self.models_changed.emit()
 
     def release_networks(self) -> None:
-        """Let the models of this sitting go without their networks until they are used again."""
+        """Let the models of this sitting go without their networks until they are used again; free a GPU's memory."""
         for model, _ in self.trained:
             model.release()
+        if self.devices:  # else torch may be half imported: the panel was closed as soon as it was opened
+            import torch
+
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
 
     def rename_model(self, trained: Trained, name: str) -> Trained:
         """Save a model of this sitting under another name instead of its automatic one.
