@@ -97,13 +97,17 @@ def windows(views: Sequence[View], side: int, stride: int, limit: int, walls: Se
     rng = np.random.default_rng(0)
     noisy, bright = [], []
     for view in views:
-        a, b = (sliding_window_view(v, (side, side))[::stride, ::stride].reshape(-1, side, side) for v in view)
-        free = np.isfinite(a).all(axis=(1, 2)) & np.isfinite(b).all(axis=(1, 2))
+        a, b = (sliding_window_view(v, (side, side))[::stride, ::stride] for v in view)
+        free = np.ones(a.shape[:2], bool)
+        # Windows overlap, so to look at each is slow: only where there is anything to be found.
+        for pixels, windows_of in ((view.noisy, a), (view.bright, b)):
+            if not np.isfinite(pixels).all():
+                free &= np.isfinite(windows_of).all(axis=(2, 3))
         for wall in walls:
-            free &= (b == wall).mean(axis=(1, 2)) < WALL_SHARE
-        chosen = rng.permutation(np.flatnonzero(free))[: max(limit // len(views), 1)]
+            free &= (b == wall).mean(axis=(2, 3)) < WALL_SHARE
+        chosen = np.unravel_index(rng.permutation(np.flatnonzero(free))[: max(limit // len(views), 1)], free.shape)
         noisy.append(a[chosen])
-        bright.append(b[chosen])
+        bright.append(noisy[-1] if view.bright is view.noisy else b[chosen])
     return np.concatenate(noisy), np.concatenate(bright)
 
 
@@ -121,14 +125,13 @@ def measure_band(
     side = band.side
     weight = _weights(band, correlation)
     freedom = float((weight > 0).sum())
-    starts = _starts(views, side, walls)
+    starts, raw = _starts(views, side, walls)
     count = sum(len(s) for s in starts)
     if not count or (walls and count < FEW):
         return None
     energy = np.concatenate([_energy(v.noisy, s, side, weight) for v, s in zip(views, starts, strict=True) if len(s)])
     silent = float((energy <= floor).mean())
     energy = np.maximum(energy, floor)
-    raw = np.concatenate([_mean(v.bright, side)[tuple(s.T)] for v, s in zip(views, starts, strict=True)])
     if silent > SILENT:
         return NoiseCurve(float(raw.min()), float(raw.max()), floor, floor, silent), raw, energy, freedom
     curve = fit_curve(raw, energy, freedom)
@@ -152,13 +155,21 @@ def _weights(band: Band, correlation: Correlation) -> FloatArray:
     return np.where(used, 1 / power, 0)
 
 
-def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> list[NDArray[np.intp]]:
-    """Corners (n, 2) of blocks in each view: all that are rare in brightness, and some of those that are not."""
+def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> tuple[list[NDArray[np.intp]], FloatArray]:
+    """Blocks of all views: all that are rare in brightness, and some of those that are not.
+
+    Returns
+    -------
+    list of array, array
+        Corners (n, 2) in each view, and the brightness of them all.
+    """
     rng = np.random.default_rng(0)
     corners, means = [], []
     for view in views:
         mean = _mean(view.bright, side)
-        free = np.isfinite(mean) & np.isfinite(_mean(view.noisy, side))
+        free = np.isfinite(mean)
+        if view.noisy is not view.bright:
+            free &= np.isfinite(_mean(view.noisy, side))
         for wall in walls:
             # A wide look around: chosen by its own pixels, a block would be chosen by its noise.
             free &= _shifted(uniform_filter((view.bright == wall) * 1.0, WALL_REACH), side) < WALL_SHARE
@@ -167,7 +178,7 @@ def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> list[ND
         means.append(mean[tuple(grid.T)])
     brightness = np.concatenate(means)
     if not len(brightness):
-        return corners
+        return corners, brightness
     dark, bright = np.quantile(brightness, [0.02, 0.98])
     steps = np.searchsorted(np.linspace(dark, bright, BINS + 1)[1:-1], brightness)
     order = rng.permutation(len(brightness))
@@ -175,7 +186,7 @@ def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> list[ND
     for step in range(BINS):
         keep[order[steps[order] == step][:BLOCKS]] = True
     cuts = np.cumsum([len(c) for c in corners])[:-1]
-    return [c[k] for c, k in zip(corners, np.split(keep, cuts), strict=True)]
+    return [c[k] for c, k in zip(corners, np.split(keep, cuts), strict=True)], brightness[keep]
 
 
 def _energy(noisy: FloatArray, starts: NDArray[np.intp], side: int, weight: FloatArray) -> FloatArray:

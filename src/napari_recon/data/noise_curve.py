@@ -110,17 +110,18 @@ def curve_points(
 ) -> dict[int, tuple[float, float]]:
     """Brightness and variance of the noise in each step of brightness by itself, to be held against the curve."""
     steps = _steps(brightness, curve.dark, curve.bright)
+    variance = curve.variance(brightness)
+    factors = np.linspace(-1.5, 1.5, 31)
+    # Every step with every factor at once, each pair as a step of its own.
+    log_ratio = np.log(energy / variance)[:, None] - factors
+    pairs = steps[:, None] * len(factors) + np.arange(len(factors))
+    misfit = _mixture(log_ratio.ravel(), pairs.ravel(), BINS * len(factors), freedom)[0].reshape(BINS, -1)
+    best = factors[misfit.argmin(axis=1)]
     points = {}
     for step in range(BINS):
         inside = steps == step
-        if inside.sum() < 30:
-            continue
-        x = brightness[inside]
-        factors = np.linspace(-1.5, 1.5, 31)
-        log_ratio = np.log(energy[inside] / curve.variance(x))
-        zero = np.zeros(len(x), int)
-        best = min(factors, key=lambda f: _mixture(log_ratio - f, zero, 1, freedom)[0])
-        points[step] = float(x.mean()), float(curve.variance(x).mean() * np.exp(best))
+        if inside.sum() >= 30:
+            points[step] = float(brightness[inside].mean()), float(variance[inside].mean() * np.exp(best[step]))
     return points
 
 
@@ -134,24 +135,28 @@ def _misfit(
     def misfit(log_dark: float, log_bright: float) -> tuple[float, FloatArray]:
         low, high = np.exp([log_dark, log_bright])
         variance = np.maximum(low + (high - low) * place, STEEPEST * min(low, high))
-        return _mixture(log_energy - np.log(variance), steps, BINS, freedom)
+        misfits, shares = _mixture(log_energy - np.log(variance), steps, BINS, freedom)
+        return float(misfits.sum()), shares
 
     return misfit
 
 
-def _mixture(log_ratio: FloatArray, steps: NDArray[np.intp], count: int, freedom: float) -> tuple[float, FloatArray]:
-    """Minus the log-likelihood at the best share of blocks without specimen for each step, and these shares."""
+def _mixture(
+    log_ratio: FloatArray, steps: NDArray[np.intp], count: int, freedom: float
+) -> tuple[FloatArray, FloatArray]:
+    """For each step: minus the log-likelihood at the best share of blocks without specimen, and this share."""
     log_alone, odds = _densities(round(freedom, 1))
-    place = np.clip((log_ratio - LOG_RATIO[0]) / (LOG_RATIO[1] - LOG_RATIO[0]), 0, len(LOG_RATIO) - 1).astype(np.intp)
+    place = ((log_ratio - LOG_RATIO[0]) / (LOG_RATIO[1] - LOG_RATIO[0])).astype(np.intp)
+    np.clip(place, 0, len(LOG_RATIO) - 1, out=place)
     log_alone, odds = log_alone[place], odds[place]
+    more = 1 - odds
     members = np.maximum(np.bincount(steps, minlength=count), 1)
     share = np.full(count, 0.5)
     for _ in range(10):  # expectation maximisation
-        of_block = share[steps]
-        posterior = of_block / (of_block + (1 - of_block) * odds)
-        share = np.clip(np.bincount(steps, posterior, minlength=count) / members, 0.001, 0.999)
-    of_block = share[steps]
-    return -float((log_alone + np.log(of_block + (1 - of_block) * odds)).sum()), share
+        posterior = share * np.bincount(steps, 1 / (odds + share[steps] * more), minlength=count) / members
+        share = np.clip(posterior, 0.001, 0.999)
+    likelihood = log_alone + np.log(odds + share[steps] * more)
+    return np.bincount(steps, -likelihood, minlength=count).astype(np.float64), share
 
 
 @lru_cache(maxsize=32)
