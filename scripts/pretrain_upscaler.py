@@ -6,9 +6,10 @@
 Images: as for `pretrain_denoiser.py`, procedural phantoms, scikit-image's samples and the freely licensed photographs
 of any folder given. No benchmark image is read.
 
-Low resolution is made in two ways: two thirds of the patches by MATLAB's bicubic, rounded to 8 bits, as the public test
-sets were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths.
-The noise tells the network which of the two it sees.
+Low resolution is made in two ways: half of the patches by MATLAB's bicubic, rounded to 8 bits, as the public test sets
+were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths. What
+a microscope is shown is mostly softer than its pixels, as lenses draw it, and never free of grain, as long exposures
+are: without that the network sharpens noise. The noise tells the network which of the two it sees.
 
 The budget is processor time, so that other work on the machine changes nothing. It goes on from ``OUT/last.pt`` when
 that exists; the learning rate falls over the second half of the budget, which a later run can so make longer.
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.degradation import area_bin, bicubic_downsample, blur, gaussian_kernels, shot_and_read_noise
+from napari_recon.device import choose_precision
 from napari_recon.models._blocks import channels_last
 from napari_recon.models.gan import GANConfig, build
 from napari_recon.models.generators import enlarge
@@ -68,29 +70,43 @@ def _orthogonal(matrix: Tensor) -> Tensor:
 
 
 def degrade(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
-    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first two thirds by bicubic, the rest by optics."""
+    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first half by bicubic, the rest by optics."""
     first = _publics(len(fine))
     public = (bicubic_downsample(fine[:first], scale).clamp(0, 1) * 255).round() / 255
     n = len(fine) - first
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=rng)
-
-    micrographs = area_bin(blur(fine[first:], gaussian_kernels(uniform(0, 0.4 * scale))), scale)
-    photons = torch.exp(uniform(math.log(50), math.log(30_000)))[:, None, None, None]
-    read = torch.exp(uniform(math.log(0.3), math.log(5)))[:, None, None, None]
-    return torch.cat([public, shot_and_read_noise(micrographs, photons, read, rng)])
+    sigma = torch.where(_chance(n, 0.2, rng), 0.0, _uniform(n, 0, 0.5 * scale, rng))
+    micrographs = area_bin(blur(fine[first:], gaussian_kernels(sigma)), scale)
+    photons = _log_uniform(n, 50, 1e6, rng)[:, None, None, None]
+    read = _log_uniform(n, 0.3, 5, rng)[:, None, None, None]
+    noisy = shot_and_read_noise(micrographs, photons, read, rng)
+    return torch.cat([public, torch.where(_chance(n, 0.3, rng)[:, None, None, None], micrographs, noisy)])
 
 
 def _publics(count: int) -> int:
-    return round(count * 2 / 3)
+    return count // 2
+
+
+def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def _log_uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    return torch.exp(_uniform(n, math.log(low), math.log(high), rng))
+
+
+def _chance(n: int, share: float, rng: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=rng) < share
 
 
 def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur half of the images by up to 0.8 pixels: what lenses draw is seldom as sharp as its pixels."""
-    sigma = 0.8 * torch.rand(len(fine), generator=rng)
-    sharp = torch.rand(len(fine), generator=rng) < 0.5
-    return blur(fine, gaussian_kernels(torch.where(sharp, 0.0, sigma)))
+    """Blur some of the images and add grain to most of those that optics will make coarse."""
+    n, first = len(fine), _publics(len(fine))
+    sigma = torch.where(_chance(n, 0.5, rng), 0.0, _uniform(n, 0, 0.8, rng))
+    sigma[first:] = torch.where(_chance(n - first, 0.3, rng), 0.0, _uniform(n - first, 0, 2, rng))
+    fine = blur(fine, gaussian_kernels(sigma))
+    grain = torch.where(_chance(n - first, 0.3, rng), 0.0, _log_uniform(n - first, 5e-4, 0.03, rng))
+    fine[first:] += grain[:, None, None, None] * torch.randn(fine[first:].shape, generator=rng)
+    return fine
 
 
 def distance(error: Tensor, by_patch: bool) -> Tensor:
@@ -143,6 +159,8 @@ def main() -> None:
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--images", type=Path, nargs="*", default=[])
     parser.add_argument("--start", type=Path, help="begin with the trunk of this state, of any scale")
+    parser.add_argument("--features", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--core-minutes", type=float, default=45.0)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--patch", type=int, default=40, help="side of a patch at low resolution")
@@ -151,7 +169,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    config = GANConfig(scale=args.scale)
+    config = GANConfig(scale=args.scale, features=args.features, blocks=args.blocks)
     side = args.patch * args.scale
 
     photos = load_photographs(args.images, side)
@@ -164,6 +182,7 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     network = channels_last(build(config))
+    precision = choose_precision(torch.device("cpu"))
     if args.start:
         start_from(network, args.start)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -188,7 +207,10 @@ def main() -> None:
         used = min(minutes / args.core_minutes, 1.0)
         rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
         fine = soften(patches.draw(args.batch, side), rng)
-        loss = distance(network(degrade(fine, args.scale, rng)) - fine, by_patch=used > 0.5)
+        coarse = degrade(fine, args.scale, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+            enlarged = network(coarse)
+        loss = distance(enlarged - fine, by_patch=used > 0.5)
         network.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
