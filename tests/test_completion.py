@@ -121,7 +121,8 @@ def test_the_network_trained_here_sees_as_far_as_the_holes_need(smooth, side, de
 def test_a_mask_of_one_plane_counts_for_all(smooth, pixels_mask, trained):
     stack = np.stack([smooth, smooth[::-1]])
     done = api.complete(stack, pixels_mask, trained, axes="TYX")
-    np.testing.assert_array_equal(done[0], api.complete(smooth, pixels_mask, trained))
+    alone = api.complete(smooth, pixels_mask, trained)
+    np.testing.assert_allclose(done[0], alone, rtol=1e-6)  # convolutions of two planes may round otherwise than of one
     assert (done != stack)[:, pixels_mask].mean() > 0.9
     with_z = api.complete(np.stack([stack, stack]), np.stack([pixels_mask, ~pixels_mask]), trained, axes="TZYX")
     np.testing.assert_array_equal(with_z[1, 0], done[0])
