@@ -170,6 +170,8 @@ def test_a_finished_training_leaves_no_state_and_cannot_be_resumed(folder, answe
 
 
 MISTAKES = {
+    "upscale noisy.tif a.tif --trust a.tif": "same file",
+    "denoise noisy.tif a.tif --attention a.tif": "same file",
     f"train autoencoder none.tif --out m --steps 3 {TINY}": "no file",
     f"train autoencoder noisy.tif --out no/m --steps 3 {TINY}": "does not exist",
     f"train autoencoder noisy.tif --out . --steps 3 {TINY}": "is a folder",

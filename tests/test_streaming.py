@@ -94,6 +94,9 @@ def test_an_upscaled_image_lies_where_it_belongs(tmp_path, image):
         api.upscale(image, out=tmp_path / "large.ome.zarr", return_trust=True)
     with pytest.raises(ReconError, match="when the result does"):
         api.upscale(image, trust_out=tmp_path / "trust.ome.zarr")
+    with pytest.raises(ReconError, match="Two results"):
+        api.upscale(image, out=tmp_path / "one.ome.zarr", trust_out=tmp_path / "." / "one.ome.zarr")
+    assert not (tmp_path / "one.ome.zarr").exists()
 
 
 def test_samples_are_streamed_with_their_mean_and_deviation(tmp_path, image):

@@ -7,26 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_recon.api.streaming import Run
 from napari_recon.api.training import train
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
 from napari_recon.inference.unfinished import SUFFIX
-from napari_recon.progress import CancelToken, ProgressCallback
 
 MINUTES = 1 / 3
 SIDE, PLANES = 1024, 16  # of what is learned from, where an image may be larger than the memory
 FILE = ".adapted.safetensors"
 
 
-def adapt(
-    model: TrainedModel,
-    image: Image,
-    device: str,
-    on_progress: ProgressCallback | None,
-    cancel: CancelToken | None,
-) -> TrainedModel:
+def adapt(model: TrainedModel, image: Image, run: Run) -> TrainedModel:
     """Fine-tune a model on an image.
+
+    Parameters
+    ----------
+    model, image : TrainedModel, Image
+        A noise-aware model, and what it shall denoise.
+    run : mapping
+        device, on_progress and cancel, as for the verbs.
 
     Raises
     ------
@@ -43,9 +44,9 @@ def adapt(
         minutes=MINUTES,
         start_from=model,
         validate_every=10,
-        device=device,
-        on_progress=on_progress,
-        cancel=cancel,
+        device=run["device"],
+        on_progress=run["on_progress"],
+        cancel=run["cancel"],
     )
     if adapted.stopped:
         raise Cancelled
@@ -53,23 +54,15 @@ def adapt(
     return adapted
 
 
-def adapt_beside(
-    out: Path,
-    model: TrainedModel,
-    image: Image,
-    device: str,
-    on_progress: ProgressCallback | None,
-    cancel: CancelToken | None,
-) -> TrainedModel:
+def adapt_beside(out: Path, model: TrainedModel, image: Image, run: Run) -> TrainedModel:
     """Fine-tune a model on a part of an image of any size, and keep it beside the store that its result goes into.
 
     A run that goes on finds it there: another training would end with other weights.
     """
-    out = out.expanduser()
     kept = weights_beside(out)
-    if kept.exists() and out.with_name(out.name + SUFFIX).exists():
+    if kept.exists() and kept.with_name(out.name + SUFFIX).exists():
         return TrainedModel.load(kept)
-    adapted = adapt(model, excerpt(image), device, on_progress, cancel)
+    adapted = adapt(model, excerpt(image), run)
     adapted.save(kept)
     return adapted
 

@@ -106,7 +106,7 @@ def denoise(
         run = {**options, "scheduler": scheduler}
         return _stream(source, loaded, Path(out), strength, adapt, keep_dtype, noise, tile_overlap, run)
     if adapt:
-        loaded = adapted_to(loaded, source, device, on_progress, cancel)
+        loaded = adapted_to(loaded, source, options)
     done = predict(loaded, source, strength=strength, noise=noise, tile_overlap=tile_overlap, **options)
     pixels: Any = done.array
     notes = list(done.notes)
@@ -147,7 +147,7 @@ def _stream(
 ) -> Image:
     origin = model.hash if adapt else None
     if adapt:
-        model = adapt_beside(out, model, source, run["device"], run["on_progress"], run["cancel"])
+        model = adapt_beside(out, model, source, run)
     dtype = source.dtype if keep_dtype else np.dtype(np.float32)
     target = Target(out, like(source, dtype, name=f"{source.name} [denoised]"))
     settings = {"strength": strength, "adapt": adapt, "keep_dtype": keep_dtype}

@@ -21,6 +21,7 @@ from napari_recon.inference.predict import predict
 from napari_recon.inference.runner import Prediction
 from napari_recon.inference.streaming import Target, like
 from napari_recon.io import ome_zarr, read_image, write_image
+from napari_recon.io._files import check_distinct
 from napari_recon.models.gan import GANConfig, at_fidelity
 from napari_recon.progress import CancelToken, ProgressCallback
 
@@ -154,6 +155,7 @@ def _check_stores(
 ) -> None:
     check_out(out, scheduler)
     check_out(trust_out, None)
+    check_distinct(*(None if path is None else Path(path) for path in (out, trust_out)))
     if out is None and trust_out is not None:
         raise ReconError("Trust goes into a store when the result does.", "Give out= too, or return_trust=True.")
     if out is not None and return_trust and trust_out is None:

@@ -17,6 +17,7 @@ from napari_recon.cli._common import (
     stop_on_interrupt,
     write_attention,
 )
+from napari_recon.io._files import check_distinct
 
 
 def denoise(
@@ -55,6 +56,7 @@ def denoise(
     """
     from napari_recon import api
 
+    check_distinct(output, attention)
     check_output(output, input, keep_dtype)
     check_attention(attention, input, model)
     image = api.read_image(input, axes=axes)

@@ -17,6 +17,7 @@ from napari_recon.cli._common import (
     stop_on_interrupt,
 )
 from napari_recon.errors import ReconError
+from napari_recon.io._files import check_distinct
 
 More = Annotated[Path | None, Parameter(help="Image file for it, beside the samples.")]
 
@@ -62,8 +63,7 @@ def sample(
     paths = {name: path for name, path in files.items() if path is not None}
     for path in paths.values():
         check_output(path, input, keep_dtype=False)
-    if len({p.resolve() for p in paths.values()}) < len(paths):
-        raise ReconError("Two results have the same file.", "Give each a file of its own.")
+    check_distinct(*paths.values())
     if not paths:
         raise ReconError("There is nothing to write.", "Name an output file, or give --mean FILE or --std FILE.")
     image = api.read_image(input, axes=axes)

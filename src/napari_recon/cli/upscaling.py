@@ -18,6 +18,7 @@ from napari_recon.cli._common import (
     write_attention,
 )
 from napari_recon.errors import ReconError
+from napari_recon.io._files import check_distinct
 
 
 def upscale(
@@ -59,6 +60,7 @@ def upscale(
     """
     from napari_recon import api
 
+    check_distinct(output, trust, attention)
     check_output(output, input, keep_dtype)
     if trust is not None:
         check_output(trust, input, keep_dtype=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_recon.errors import ReconError
-from napari_recon.io._files import check_store, take_place
+from napari_recon.io._files import check_distinct, check_store, take_place
 
 SUFFIX = ".partial"
 _STATE = "napari-recon-run.json"
@@ -49,6 +49,7 @@ class Unfinished:
         ReconError
             When there is a run with other settings, or something else has one of the names.
         """
+        check_distinct(*paths)
         run = cls(paths, settings)
         for path, folder in zip(run.paths, run.folders, strict=True):
             check_store(path)

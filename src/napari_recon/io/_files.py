@@ -86,6 +86,13 @@ def check_store(path: Path) -> None:
         raise ReconError(f"{path} exists and is not a Zarr folder.", "Choose another name, or remove it first.")
 
 
+def check_distinct(*paths: Path | None) -> None:
+    """Raise when two results would have the same name, so that the later would replace the earlier."""
+    names = [path.expanduser().resolve() for path in paths if path is not None]
+    if len(set(names)) < len(names):
+        raise ReconError("Two results have the same file.", "Give each a file of its own.")
+
+
 @contextmanager
 def reading(path: Path, folder: bool = False) -> Iterator[None]:
     """Turn what a decoder raises on a missing, unreadable or damaged file (or folder) into a `ReconError`."""

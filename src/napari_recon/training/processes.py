@@ -46,10 +46,10 @@ def launch(config: TrainConfig, device: torch.device, dimensions: int, resumed: 
     if precision is None or config.precision != "auto":
         chosen = choose_precision(device, config.precision, dimensions)
         precision = "bf16-mixed" if chosen == torch.bfloat16 else "32-true"
-    # Fabric announces its precision on stderr, which is the progress bar's.
     cores = os.cpu_count() or 1
     if device.type == "cpu" and config.devices > cores:  # Fabric would start them all
         raise ReconError(f"{config.devices} processes are more than the {cores} cores here.", "Give fewer devices.")
+    # Fabric announces its precision on stderr, which is the progress bar's.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
