@@ -69,21 +69,20 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     return x
 
 
-def degrade(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
-    """Low-resolution images of (N, 1, Y, X) in [0, 1]: the first half by bicubic, the rest by optics."""
-    first = _publics(len(fine))
-    public = (bicubic_downsample(fine[:first], scale).clamp(0, 1) * 255).round() / 255
-    n = len(fine) - first
+def by_bicubic(fine: Tensor, scale: int) -> Tensor:
+    """Low-resolution images of (N, 1, Y, X) in [0, 1] as public test sets have them."""
+    return (bicubic_downsample(fine, scale).clamp(0, 1) * 255).round() / 255
+
+
+def by_optics(fine: Tensor, scale: int, rng: torch.Generator) -> Tensor:
+    """Low-resolution images of (N, 1, Y, X) in [0, 1] as microscopes of random sharpness and light make them."""
+    n = len(fine)
     sigma = torch.where(_chance(n, 0.2, rng), 0.0, _uniform(n, 0, 0.5 * scale, rng))
-    micrographs = area_bin(blur(fine[first:], gaussian_kernels(sigma)), scale)
+    micrographs = area_bin(blur(fine, gaussian_kernels(sigma)), scale)
     photons = _log_uniform(n, 50, 1e6, rng)[:, None, None, None]
     read = _log_uniform(n, 0.3, 5, rng)[:, None, None, None]
     noisy = shot_and_read_noise(micrographs, photons, read, rng)
-    return torch.cat([public, torch.where(_chance(n, 0.3, rng)[:, None, None, None], micrographs, noisy)])
-
-
-def _publics(count: int) -> int:
-    return count // 2
+    return torch.where(_chance(n, 0.3, rng)[:, None, None, None], micrographs, noisy)
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
@@ -98,49 +97,66 @@ def _chance(n: int, share: float, rng: torch.Generator) -> Tensor:
     return torch.rand(n, generator=rng) < share
 
 
-def soften(fine: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur some of the images and add grain to most of those that optics will make coarse."""
-    n, first = len(fine), _publics(len(fine))
-    sigma = torch.where(_chance(n, 0.5, rng), 0.0, _uniform(n, 0, 0.8, rng))
-    sigma[first:] = torch.where(_chance(n - first, 0.3, rng), 0.0, _uniform(n - first, 0, 2.5, rng))
-    fine = blur(fine, gaussian_kernels(sigma))
-    grain = torch.where(_chance(n - first, 0.2, rng), 0.0, _log_uniform(n - first, 5e-4, 0.05, rng))
-    fine[first:] += grain[:, None, None, None] * torch.randn(fine[first:].shape, generator=rng)
-    return fine
+def sharp(fine: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur half of the images a little."""
+    n = len(fine)
+    return blur(fine, gaussian_kernels(torch.where(_chance(n, 0.5, rng), 0.0, _uniform(n, 0, 0.8, rng))))
 
 
-def distance(error: Tensor) -> Tensor:
-    """Charbonnier's distance of the first half, the mean root-mean-square of the patches of the rest.
+def soft(fine: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur most of the images, as lenses do, and add grain to most, as long exposures have."""
+    n = len(fine)
+    fine = blur(fine, gaussian_kernels(torch.where(_chance(n, 0.3, rng), 0.0, _uniform(n, 0, 2.5, rng))))
+    grain = torch.where(_chance(n, 0.2, rng), 0.0, _log_uniform(n, 5e-4, 0.05, rng))
+    return fine + grain[:, None, None, None] * torch.randn(fine.shape, generator=rng)
+
+
+def make_pairs(clean: Tensor, first: int, scale: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Low-resolution images and what they were made of: the `first` by bicubic, the others by optics."""
+    parts = []
+    if first:
+        fine = sharp(clean[:first], rng)
+        parts.append((by_bicubic(fine, scale), fine))
+    if first < len(clean):
+        fine = soft(clean[first:], rng)
+        parts.append((by_optics(fine, scale, rng), fine))
+    coarse, fine = (torch.cat(p) for p in zip(*parts, strict=True))
+    return coarse, fine
+
+
+def distance(error: Tensor, first: int) -> Tensor:
+    """Charbonnier's distance of the `first` patches plus the mean root-mean-square of the rest, one by one.
 
     Edges count most in the first, as in the PSNR of whole photographs; in the second dim and smooth fields count as
     much as any.
     """
-    squares = error.square()
-    first = _publics(len(error))
-    patches = squares[first:].mean(dim=(1, 2, 3)).add(1e-8).sqrt()
-    return squares[:first].add(1e-6).sqrt().mean() + patches.mean()
+    public, optical = error[:first].square(), error[first:].square()
+    charbonnier = public.add(1e-6).sqrt().mean(dim=(1, 2, 3))
+    roots = optical.mean(dim=(1, 2, 3)).add(1e-8).sqrt()
+    return 2 * torch.cat([charbonnier, roots]).mean()
 
 
 @torch.no_grad()
-def validate(network: nn.Module, pairs: Pairs, scale: int) -> dict[str, float]:
+def validate(network: nn.Module, pairs: Pairs, first: int, scale: int) -> dict[str, float]:
     """Mean gain over bicubic enlargement in decibels, for each way of making low resolution."""
     gains = []
     for low, fine in pairs:
         errors = [(f(low) - fine).square().mean(dim=(1, 2, 3)) for f in (network, lambda x: enlarge(x, scale))]
         gains.append(10 * torch.log10((errors[1] + 1e-8) / (errors[0] + 1e-8)))
     table = torch.stack(gains)
-    first = _publics(table.shape[1])
     parts = {"gain_bicubic_db": table[:, :first], "gain_optics_db": table[:, first:]}
-    return {name: round(float(part.mean()), 3) for name, part in parts.items()}
+    return {name: round(float(part.mean()), 3) for name, part in parts.items() if part.numel()}
 
 
-def start_from(network: nn.Module, path: Path) -> None:
-    """Take over the trunk of another scale's network; its last layer answers for other pixels and stays fresh."""
-    averaged = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
-    network.load_state_dict({k: v for k, v in averaged.items() if "tail" not in k}, strict=False)
+def start_from(network: nn.Module, scale: int, path: Path) -> None:
+    """Take over the weights of a model file; of another scale's all but the last layer's, which answers for pixels."""
+    model = TrainedModel.load(path)
+    assert isinstance(model.config, GANConfig)
+    kept = {k: v for k, v in model.weights.items() if model.config.scale == scale or "tail" not in k}
+    network.load_state_dict(kept, strict=False)
 
 
-def export(network: nn.Module, config: GANConfig, out: Path, step: int, minutes: float, seen: Pairs) -> None:
+def export(network: nn.Module, config: GANConfig, path: Path, step: int, minutes: float, seen: Pairs) -> None:
     """Write the model file as it ships, in half precision; `seen` is like what it learned from."""
     provenance = {
         "created": datetime.date.today().isoformat(),
@@ -152,8 +168,7 @@ def export(network: nn.Module, config: GANConfig, out: Path, step: int, minutes:
         "licence": "BSD-3-Clause",
     }
     weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
-    name = f"upscale-x{config.scale}"
-    TrainedModel("gan", config, weights, None, provenance, name=name).save(out / f"{name}.safetensors", half=True)
+    TrainedModel("gan", config, weights, None, provenance, name=path.stem).save(path, half=True)
 
 
 def main() -> None:
@@ -162,7 +177,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--images", type=Path, nargs="*", default=[])
-    parser.add_argument("--start", type=Path, help="begin with the trunk of this state, of any scale")
+    parser.add_argument("--name", help="of the model; upscale-x2 or upscale-x4 when left out")
+    parser.add_argument("--bicubic", type=float, default=0.5, help="share of the patches made coarse by bicubic")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this model file, of any scale")
     parser.add_argument("--features", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--core-minutes", type=float, default=45.0)
@@ -174,21 +191,21 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     config = GANConfig(scale=args.scale, features=args.features, blocks=args.blocks)
-    side = args.patch * args.scale
+    side, name = args.patch * args.scale, args.name or f"upscale-x{args.scale}"
 
     photos = load_photographs(args.images, side)
     held_out, photos = photos[::15], [p for i, p in enumerate(photos) if i % 15]
     print(f"{len(photos)} photographs at {sum(p.size for p in photos) / 1e6:.0f} megapixels", flush=True)
     fixed = torch.Generator().manual_seed(1)
     unseen = CleanPatches(held_out, seed=1, phantoms=40, share=args.photographs)
-    clean = [soften(unseen.draw(32, side), fixed) for _ in range(4)]
-    validation = [(degrade(c, args.scale, fixed), c) for c in clean]
+    first, first_unseen = (round(args.bicubic * n) for n in (args.batch, 32))
+    validation = [make_pairs(unseen.draw(32, side), first_unseen, args.scale, fixed) for _ in range(4)]
 
     torch.manual_seed(args.seed)
     network = channels_last(build(config))
     precision = choose_precision(torch.device("cpu"))
     if args.start:
-        start_from(network, args.start)
+        start_from(network, args.scale, args.start)
     averaged = copy.deepcopy(network).requires_grad_(False)
     inner = [p for name, p in network.named_parameters() if "body" in name or "merge" in name]
     outer = [p for name, p in network.named_parameters() if not ("body" in name or "merge" in name)]
@@ -210,11 +227,10 @@ def main() -> None:
         minutes = before + (time.process_time() - began) / 60
         used = min(minutes / args.core_minutes, 1.0)
         rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
-        fine = soften(patches.draw(args.batch, side), rng)
-        coarse = degrade(fine, args.scale, rng)
+        coarse, fine = make_pairs(patches.draw(args.batch, side), first, args.scale, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
             enlarged = network(coarse)
-        loss = distance(enlarged - fine)
+        loss = distance(enlarged - fine, first)
         network.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -232,7 +248,7 @@ def main() -> None:
                 "core_minutes": round(minutes, 2),
                 "loss": round(running / ((step - 1) % 250 + 1), 5),
             }
-            entry |= validate(averaged, validation, args.scale)
+            entry |= validate(averaged, validation, first_unseen, args.scale)
             running = 0.0
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
@@ -241,7 +257,7 @@ def main() -> None:
             temporary = last.with_suffix(".tmp")
             torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
             temporary.replace(last)
-            export(averaged, config, args.out, step, minutes, validation)
+            export(averaged, config, args.out / f"{name}.safetensors", step, minutes, validation)
         if used >= 1:
             break
 

@@ -18,7 +18,7 @@ from napari_recon.data.normalization import Normalization
 from napari_recon.errors import ReconError
 from napari_recon.io._files import make_folder, replacing
 from napari_recon.models import ModelSpec, get_family
-from napari_recon.models._blocks import channels_last
+from napari_recon.models._winograd import lay_out
 
 FORMAT = 1
 KEY = "napari-recon"
@@ -81,7 +81,7 @@ class TrainedModel:
                 )
             network = build(self.config)
             network.load_state_dict({k: v.float() for k, v in self.weights.items()})
-            self._network = channels_last(network.eval().requires_grad_(False))
+            self._network = lay_out(network.eval().requires_grad_(False))
         return self._network.to(device)
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from napari_recon.errors import ReconError
 from napari_recon.models import MODELS, get_family
 from napari_recon.models._blocks import channels_last
+from napari_recon.models._winograd import Conv3x3
 
 # Small variants of every network of every family; a new family adds its own here.
 VARIANTS = {
@@ -210,3 +211,12 @@ def test_each_patch_of_the_bottleneck_goes_through_its_own_short_code():
         code = network.encode(x[:, :, 16:, 32:])
         assert code.shape == (1, 8)
         torch.testing.assert_close(network(x)[:, :, 16:, 32:], network.decode(code), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 1, 1), (1, 48, 7, 300), (1, 128, 50, 41), (3, 64, 60, 60)])
+def test_convolutions_answer_the_same_whether_or_not_something_learns_from_them(shape: tuple[int, ...]) -> None:
+    conv = Conv3x3(shape[1], 50)
+    x = torch.randn(shape)
+    learned = conv(x)
+    with torch.inference_mode():
+        torch.testing.assert_close(conv(x), learned, rtol=1e-4, atol=1e-4)

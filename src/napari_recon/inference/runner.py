@@ -348,8 +348,10 @@ class TileRunner:
         return answer.float().cpu()
 
     def _tensor(self, normal: NDArray[np.float32]) -> Tensor:
-        layout = torch.channels_last if normal.ndim == 4 else torch.channels_last_3d
-        return torch.from_numpy(np.ascontiguousarray(normal)).to(self.device, memory_format=layout)
+        tensor = torch.from_numpy(np.ascontiguousarray(normal)).to(self.device)
+        if normal.shape[1] == 1:
+            return tensor  # in either layout the same, and the network's own is kept
+        return tensor.to(memory_format=torch.channels_last if normal.ndim == 4 else torch.channels_last_3d)
 
 
 def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -13,16 +13,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from napari_recon.models._gates import Gate
+from napari_recon.models._winograd import Conv3x3
 
 
 def enlarge(x: Tensor, scale: int) -> Tensor:
     """Bicubic enlargement (a = -0.5, as MATLAB's), pixel centres half a pixel inside the border as on a camera."""
     # Without `antialias` torch uses another cubic (a = -0.75).
     return F.interpolate(x.float(), scale_factor=float(scale), mode="bicubic", antialias=True)
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
 class ZeroSumConv(nn.Conv2d):
@@ -57,15 +54,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, features: int, attention: bool) -> None:
         super().__init__()
-        self.first, self.second = _conv(features, features), _conv(features, features)
+        self.first, self.second = Conv3x3(features, features), Conv3x3(features, features)
         self.gate = SpatialAttention() if attention else nn.Identity()
         with torch.no_grad():
             self.second.weight *= 0.1  # a deep stack of blocks starts near the identity
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
-        out: Tensor = x + self.gate(self.second(F.relu(self.first(x), inplace=True)))
-        return out
+        out: Tensor = self.gate(self.second(F.relu(self.first(x), inplace=True)))
+        return out.add_(x)
 
 
 class Dense(nn.Module):
@@ -74,9 +71,9 @@ class Dense(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         growth = features // 2
-        self.first = _conv(features, growth)
-        self.second = _conv(features + growth, growth)
-        self.last = _conv(features + 2 * growth, features)
+        self.first = Conv3x3(features, growth)
+        self.second = Conv3x3(features + growth, growth)
+        self.last = Conv3x3(features + 2 * growth, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
@@ -108,7 +105,7 @@ class CompactBlock(nn.Module):
 
     def __init__(self, features: int, attention: bool) -> None:
         super().__init__()
-        self.conv = _conv(features, features)
+        self.conv = Conv3x3(features, features)
         self.gate = SpatialAttention() if attention else nn.Identity()
         nn.init.kaiming_normal_(self.conv.weight, a=0.1)
 
@@ -144,8 +141,8 @@ class Generator(nn.Module):
         self.scale = scale
         self.head = ZeroSumConv(channels, features)
         self.body = nn.Sequential(*(BLOCKS[network](features, attention) for _ in range(blocks)))
-        self.merge = _conv(features, features)
-        self.tail = _conv(features, channels * scale**2)
+        self.merge = Conv3x3(features, features)
+        self.tail = nn.Conv2d(features, channels * scale**2, 3, padding=1, bias=False)
         nn.init.normal_(self.tail.weight, std=1e-3)  # it starts as the bicubic enlargement
 
     def forward(self, x: Tensor) -> Tensor:

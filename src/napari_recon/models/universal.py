@@ -11,19 +11,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from napari_recon.models._winograd import Conv3x3
+
 
 class ResidualBlock(nn.Module):
     """Two bias-free 3x3 convolutions around a ReLU, added to their input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.first, self.second = Conv3x3(channels, channels), Conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of `x`."""
-        out: Tensor = x + self.second(torch.relu(self.first(x)))
-        return out
+        out: Tensor = self.second(torch.relu_(self.first(x)))
+        return out.add_(x)
 
 
 class UniversalUNet(nn.Module):
