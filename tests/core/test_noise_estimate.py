@@ -187,3 +187,11 @@ def test_simulated_noise_has_the_variance_and_the_mean_that_were_asked_for(gain,
         drawn = known.simulate(np.full((300, 300), level), rng)
         assert drawn.mean() == pytest.approx(level, rel=0.01)
         assert drawn.var() == pytest.approx(known.variance(level), rel=0.03)
+
+
+@pytest.mark.parametrize("seed", [10, 14])
+def test_weak_edges_that_hide_in_the_noise_do_not_pass_for_noise(seed):
+    rng = np.random.default_rng(seed)
+    scene = PHANTOMS["dead_leaves"]((256, 256), rng).astype(np.float64)
+    noisy = rng.poisson(scene * 25) + 20 + rng.normal(0, 1.5, scene.shape)
+    assert estimate_noise([noisy[None]]).gain == pytest.approx(1.0, rel=0.1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct, dctn
 from scipy.ndimage import uniform_filter
 
-from napari_recon.data.noise_curve import BINS, NoiseCurve, fit_curve
+from napari_recon.data.noise_curve import BINS, NoiseCurve, fit_curve, flattest, lower_where_flat
 
 FloatArray = NDArray[np.float64]
 Correlation = tuple[float, float]
@@ -18,7 +18,9 @@ Correlation = tuple[float, float]
 CROP = 512  # side of the parts of a plane that are looked at
 SMALLEST = 16  # planes smaller than that are continued by copies of themselves
 PIXELS = 2**22  # in all; more would not make the estimate better
-BLOCKS = 400  # of each step of brightness
+CANDIDATES = 800  # blocks of each step of brightness, of which the flattest are looked at by themselves
+BLOCKS = 400  # of them that a curve is fitted to
+ROUGH = 100  # of them for a first, rough curve
 FEW = 50  # blocks off the walls, of which nothing can be said
 SILENT = 0.1  # share of blocks without any energy from which on an image is free of noise
 WALL_SHARE = 0.02  # of pixels cut off at the highest or lowest value: fewer do no harm
@@ -112,9 +114,16 @@ def windows(views: Sequence[View], side: int, stride: int, limit: int, walls: Se
 
 
 def measure_band(
-    views: Sequence[View], band: Band, correlation: Correlation, walls: Sequence[float], floor: float
+    views: Sequence[View],
+    band: Band,
+    correlation: Correlation,
+    walls: Sequence[float],
+    floor: float,
+    coarser: NoiseCurve | None = None,
 ) -> tuple[NoiseCurve, FloatArray, FloatArray, float] | None:
     """Fit a noise curve to the energy of the blocks within a band of frequencies.
+
+    `coarser` is the curve of a coarser band, which must not contradict quieter flat blocks.
 
     Returns
     -------
@@ -123,26 +132,36 @@ def measure_band(
         few of them off the walls.
     """
     side = band.side
-    weight = _weights(band, correlation)
+    weight, coarse_weight = _weights(band, correlation)
     freedom = float((weight > 0).sum())
-    starts, raw = _starts(views, side, walls)
+    starts, raw, order = _starts(views, side, walls)
     count = sum(len(s) for s in starts)
     if not count or (walls and count < FEW):
         return None
-    energy = np.concatenate([_energy(v.noisy, s, side, weight) for v, s in zip(views, starts, strict=True) if len(s)])
+    used = [(v, s) for v, s in zip(views, starts, strict=True) if len(s)]
+    energies = np.concatenate([_energies(v.noisy, s, side, (weight, coarse_weight)) for v, s in used])
+    energy, coarse = energies.T
     silent = float((energy <= floor).mean())
     energy = np.maximum(energy, floor)
     if silent > SILENT:
         return NoiseCurve(float(raw.min()), float(raw.max()), floor, floor, silent), raw, energy, freedom
-    curve = fit_curve(raw, energy, freedom)
+    rough = fit_curve(raw[order < ROUGH], energy[order < ROUGH], freedom)
     # The mean of a block is itself noisy, which would flatten the curve: so its noise is taken out, and fitted again.
     share = math.prod(1 + 2 * sum(r ** (d * d) for d in range(1, side)) for r in correlation) / side**2
-    settled = np.concatenate([_settled(v, s, side, curve, share) for v, s in zip(views, starts, strict=True)])
-    return fit_curve(settled, energy, freedom), settled, energy, freedom
+    settled = np.concatenate([_settled(v, s, side, rough, share) for v, s in used])
+    some = order < BLOCKS
+    curve = fit_curve(settled[some], energy[some], freedom)
+    # White noise is as strong in blocks without coarse structure as elsewhere, weak edges are not.
+    flat = flattest(settled, coarse / curve.variance(settled), float((coarse_weight > 0).sum()))
+    lower = lower_where_flat(curve, settled[flat], energy[flat], freedom, coarser)
+    kept = flat if lower else some
+    return lower or curve, settled[kept], energy[kept], freedom
 
 
-def _weights(band: Band, correlation: Correlation) -> FloatArray:
+def _weights(band: Band, correlation: Correlation) -> tuple[FloatArray, FloatArray]:
     """One over the variance of each cosine in noise of variance one; 0 for those that are not measured.
+
+    First for the band, then for the coarser cosines, which in white noise tell nothing of the band.
 
     The autocorrelation of Gaussian-blurred noise is a Gaussian: r at one pixel, r**(d*d) at d.
     """
@@ -150,18 +169,21 @@ def _weights(band: Band, correlation: Correlation) -> FloatArray:
     distance = np.subtract.outer(np.arange(band.side), np.arange(band.side)) ** 2.0
     variances = [np.diag(basis @ np.where(distance, r**distance, 1.0) @ basis.T) for r in correlation]
     power = np.outer(*variances)
-    used = np.add.outer(np.arange(band.side), np.arange(band.side)) >= band.lowest
+    frequency = np.add.outer(np.arange(band.side), np.arange(band.side))
+    used = frequency >= band.lowest
     used &= power > 0.3 * power[used].max()
-    return np.where(used, 1 / power, 0)
+    return np.where(used, 1 / power, 0), np.where((frequency > 0) & (frequency < band.lowest), 1 / power, 0)
 
 
-def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> tuple[list[NDArray[np.intp]], FloatArray]:
+def _starts(
+    views: Sequence[View], side: int, walls: Sequence[float]
+) -> tuple[list[NDArray[np.intp]], FloatArray, NDArray[np.intp]]:
     """Blocks of all views: all that are rare in brightness, and some of those that are not.
 
     Returns
     -------
-    list of array, array
-        Corners (n, 2) in each view, and the brightness of them all.
+    list of array, array, array
+        Corners (n, 2) in each view; of them all the brightness, and their random order within a step of brightness.
     """
     rng = np.random.default_rng(0)
     corners, means = [], []
@@ -177,23 +199,27 @@ def _starts(views: Sequence[View], side: int, walls: Sequence[float]) -> tuple[l
         corners.append(grid)
         means.append(mean[tuple(grid.T)])
     brightness = np.concatenate(means)
+    order = np.zeros(len(brightness), np.intp)
     if not len(brightness):
-        return corners, brightness
+        return corners, brightness, order
     dark, bright = np.quantile(brightness, [0.02, 0.98])
     steps = np.searchsorted(np.linspace(dark, bright, BINS + 1)[1:-1], brightness)
-    order = rng.permutation(len(brightness))
-    keep = np.zeros(len(brightness), bool)
+    shuffled = rng.permutation(len(brightness))
     for step in range(BINS):
-        keep[order[steps[order] == step][:BLOCKS]] = True
+        members = shuffled[steps[shuffled] == step]
+        order[members] = np.arange(len(members))
+    keep = order < CANDIDATES
     cuts = np.cumsum([len(c) for c in corners])[:-1]
-    return [c[k] for c, k in zip(corners, np.split(keep, cuts), strict=True)], brightness[keep]
+    return [c[k] for c, k in zip(corners, np.split(keep, cuts), strict=True)], brightness[keep], order[keep]
 
 
-def _energy(noisy: FloatArray, starts: NDArray[np.intp], side: int, weight: FloatArray) -> FloatArray:
-    """Mean square of the measured cosines of each block, in units of the variance of a pixel."""
+def _energies(
+    noisy: FloatArray, starts: NDArray[np.intp], side: int, weights: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Mean squares (n, 2) of the cosines of each block under either weight, in units of the variance of a pixel."""
     blocks = sliding_window_view(noisy, (side, side))[tuple(starts.T)]
-    cosines = dctn(blocks, axes=(1, 2), norm="ortho")
-    return np.asarray(np.einsum("nij,ij->n", cosines**2, weight) / float((weight > 0).sum()))
+    power = dctn(blocks, axes=(1, 2), norm="ortho") ** 2
+    return np.stack([np.einsum("nij,ij->n", power, w) / float((w > 0).sum()) for w in weights], axis=1)
 
 
 def _mean(image: FloatArray, side: int) -> FloatArray:

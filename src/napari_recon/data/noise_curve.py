@@ -23,6 +23,10 @@ BINS = 8  # steps of brightness, each with its own share of blocks without speci
 EXCESS = np.geomspace(0.15, 1e4, 240)  # energy of specimen over that of noise: less is not told from noise
 LOG_RATIO = np.linspace(-8, 14, 4401)  # of the energy over that of noise; where the two densities are tabulated
 SIGNIFICANT = 10.0  # log-likelihood that a rise must gain over equal noise; overlapping blocks inflate it fourfold
+FLAT_SHARE = 0.3  # of blocks taken as flat
+CONTRADICTED = 5.0  # log-likelihood that flat blocks must gain by a curve of their own
+SPREAD = 1.3  # standard deviations above its mean: nine in ten of blocks with noise alone are less rough
+FEWEST_FLAT = 100  # in each step of brightness
 CLEARLY = 0.9  # of a variance: less of a difference is chance, and the lower of two estimates would be too low
 STEEPEST = 1e-3  # the curve stays above this share of its lower end, wherever it is continued
 
@@ -61,7 +65,7 @@ class NoiseCurve:
         """Variance of the noise, positive also beyond the ends."""
         return np.maximum(self.gain * brightness + self.intercept, STEEPEST * min(self.at_dark, self.at_bright))
 
-    def lowered_to(self, other: Self) -> Self:
+    def lowered_to(self, other: Self, clearly: float = CLEARLY) -> Self:
         """Take over the other curve at either end where it is clearly lower: specimen only adds to noise.
 
         They are compared where both were measured, since a curve that is too steep falls too low beyond its end.
@@ -71,7 +75,9 @@ class NoiseCurve:
             return self
         ends = np.array([dark, bright])
         own, others = self.variance(ends), other.variance(ends)
-        low = np.where(others < CLEARLY * own, others, own)
+        lower = others < clearly * own
+        lower[0] &= others[1] * clearly <= own[1]  # a curve too high at its bright end is tilted, its dark end too low
+        low = np.where(lower, others, own)
         return type(self)(dark, bright, float(low[0]), float(max(low)), max(self.share, other.share))
 
 
@@ -103,6 +109,41 @@ def fit_curve(brightness: FloatArray, energy: FloatArray, freedom: float) -> Noi
             ends = rising.x
     at_dark, at_bright = np.exp(ends)
     return NoiseCurve(dark, bright, float(at_dark), float(at_bright), float(misfit(*ends)[1].mean()))
+
+
+def flattest(brightness: FloatArray, roughness: FloatArray, freedom: float) -> NDArray[np.bool_]:
+    """Mark blocks no rougher than noise is, and in each step of brightness the flattest share, but not too few.
+
+    Roughness is in units of the noise and has so many degrees of freedom.
+    """
+    steps = _steps(brightness, *(float(q) for q in np.quantile(brightness, [0.02, 0.98])))
+    flat: NDArray[np.bool_] = roughness < 1 + SPREAD * np.sqrt(2 / freedom)
+    for step in range(BINS):
+        inside = np.flatnonzero(steps == step)
+        inside = inside[np.argsort(roughness[inside], kind="stable")]
+        flat[inside[: max(round(FLAT_SHARE * len(inside)), FEWEST_FLAT)]] = True
+    return flat
+
+
+def lower_where_flat(
+    curve: NoiseCurve, brightness: FloatArray, energy: FloatArray, freedom: float, coarser: NoiseCurve | None
+) -> NoiseCurve | None:
+    """Fit a curve to flat blocks; None where they do not contradict the curve of all blocks by being quieter.
+
+    None also where they are quieter than the coarser band: white noise is not, noise a little in step is.
+    """
+    flat = fit_curve(brightness, energy, freedom)
+    ends = np.array([flat.dark, flat.bright])
+    if flat.bright - flat.dark < 0.5 * (curve.bright - curve.dark):  # too narrow to tell the slope
+        return None
+    middle = ends.mean()
+    if flat.variance(middle) >= curve.variance(middle):
+        return None
+    if coarser is not None and flat.variance(middle) < CLEARLY * coarser.variance(middle):
+        return None
+    misfit = _misfit(brightness, np.log(energy), freedom, flat.dark, flat.bright)
+    gained = misfit(*np.log(curve.variance(ends)))[0] - misfit(*np.log(flat.variance(ends)))[0]
+    return flat if gained > CONTRADICTED else None
 
 
 def curve_points(
@@ -153,8 +194,8 @@ def _mixture(
     members = np.maximum(np.bincount(steps, minlength=count), 1)
     share = np.full(count, 0.5)
     for _ in range(10):  # expectation maximisation
-        posterior = share * np.bincount(steps, 1 / (odds + share[steps] * more), minlength=count) / members
-        share = np.clip(posterior, 0.001, 0.999)
+        share = share * np.bincount(steps, 1 / (odds + share[steps] * more), minlength=count) / members
+    share = np.clip(share, 0.001, 0.999)
     likelihood = log_alone + np.log(odds + share[steps] * more)
     return np.bincount(steps, -likelihood, minlength=count).astype(np.float64), share
 

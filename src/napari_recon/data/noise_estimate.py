@@ -20,6 +20,7 @@ from napari_recon.data.noise_curve import NoiseCurve, curve_points
 from napari_recon.data.noise_movie import frame_differences
 
 MOST_GROWTH = 1.25  # of the variance of frame differences from one frame to two
+CLEARLY_FRAME = 0.95  # of the variance of frame differences: each frame by itself knows less, what moves is no noise
 EMPTY = np.zeros((BLOCK, BLOCK))
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
 FloatArray = NDArray[np.float64]
@@ -128,7 +129,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = (
     found = _measure(views, walls, floor)
     still = _measure_still(stacks, time_steps, walls, floor)
     if still is not None:
-        found = _Found(still.curve.lowered_to(found.curve), still.correlation, still.points)
+        found = _Found(still.curve.lowered_to(found.curve, CLEARLY_FRAME), still.correlation, still.points)
     curve = found.curve
     gain, offset = curve.gain, curve.dark
     intercept = max(curve.intercept, floor - gain * offset)
@@ -160,8 +161,10 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     noisy, bright = windows(views, BLOCK, BLOCK // 2, 6000, walls)
     correlation = noise_correlation(bright, noisy)
     bands = WHITE if max(correlation) < LEAST else IN_STEP
-    done = [measure_band(views, band, correlation, walls, floor) for band in bands]
-    measured = [d for d in done if d is not None]
+    measured: list[tuple[NoiseCurve, FloatArray, FloatArray, float]] = []
+    for band in reversed(bands):  # the coarser first, to check the finer
+        found = measure_band(views, band, correlation, walls, floor, measured[0][0] if measured else None)
+        measured = [found, *measured] if found else measured
     if not measured and walls:
         return _measure(views, (), floor)
     if not measured:
