@@ -59,6 +59,13 @@ def test_a_store_gives_back_exactly_what_was_written(tmp_path, version, image):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("dtype", [np.longlong, np.ulonglong, np.intc])
+def test_integers_of_any_name_in_c_are_kept(tmp_path, dtype):
+    pixels = np.arange(12, dtype=dtype).reshape(3, 4)
+    write_image(tmp_path / "a.zarr", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.zarr").array, pixels)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_other_programs_read_is_right(tmp_path, version):
     """The fields of the format, as its specification has them."""

@@ -168,6 +168,8 @@ def _add(group: Any, level: int, shape: tuple[int, ...], chunks: list[int], dtyp
         options = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
     # Of an interrupted run.
     overwrite = str(level) in group
+    # C has several integer types of the same size, of which zarr knows one: its name holds the size alone.
+    dtype = np.dtype(dtype.str)
     return group.create_array(
         str(level), shape=shape, chunks=tuple(chunks), dtype=dtype, overwrite=overwrite, **options
     )
