@@ -239,10 +239,13 @@ def test_images_too_large_for_classic_tiff_become_bigtiff(tmp_path, monkeypatch)
             assert file.is_ome
 
 
+@pytest.mark.parametrize("file", ["a.png", "a.tif"])
 @pytest.mark.parametrize(("alpha", "warned"), [(255, False), (9, True)])
-def test_transparency_is_dropped_and_said_so_where_there_is_any(tmp_path, caplog, alpha, warned):
-    PIL.Image.new("RGBA", (5, 4), (10, 20, 30, alpha)).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
+def test_transparency_is_dropped_and_said_so_where_there_is_any(tmp_path, caplog, file, alpha, warned):
+    picture = PIL.Image.new("RGBA", (5, 4), (10, 20, 30, alpha))
+    picture.putpixel((4, 3), (10, 20, 30, 255))
+    picture.save(tmp_path / file)
+    image = read_image(tmp_path / file)
     assert image.axes == "YXC"
     assert image.array[0, 0].tolist() == [10, 20, 30]
     assert ("transparency" in caplog.text) is warned

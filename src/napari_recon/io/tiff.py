@@ -19,6 +19,7 @@ _ORDER = "STZCYX"
 _ORDER_RGB = "STZYXC"
 _IMAGEJ_TYPES = (np.uint8, np.uint16, np.float32)
 _OME_TYPES = (*_IMAGEJ_TYPES, np.int8, np.int16, np.int32, np.uint32, np.float64)
+_ALPHA = ((int(tifffile.EXTRASAMPLE.ASSOCALPHA),), (int(tifffile.EXTRASAMPLE.UNASSALPHA),))
 _CLASSIC_LIMIT = 2**32 - 2**25  # offsets have 32 bits; tifffile keeps as much for the headers
 
 # Our unit to the symbol in OME-XML. None is a length in pixels.
@@ -34,8 +35,8 @@ def read(path: Path) -> Image:
     """Read the first image of a TIFF file, at its highest resolution.
 
     Axes that the file does not name are guessed as for bare arrays; the samples of a colour image are its
-    channels. Scale and units come from OME-XML, from ImageJ's fields or from a resolution per centimetre (a
-    resolution per inch is a printer's, not a microscope's).
+    channels, and its transparency is dropped. Scale and units come from OME-XML, from ImageJ's fields or from a
+    resolution per centimetre (a resolution per inch is a printer's, not a microscope's).
 
     Raises
     ------
@@ -48,7 +49,7 @@ def read(path: Path) -> Image:
             _logger.warning("%s holds %d images: only the first is read.", path, len(file.series))
         _check_complete(path, file, series)
         check_memory(int(np.prod(series.shape, dtype=float)) * series.dtype.itemsize, str(path))
-        array = series.asarray()
+        array = _without_alpha(series, path)
         array = array * np.uint8(255) if array.dtype == bool else array
         header, physics, names = _metadata(file)
     restored = _header.restore(array, header)
@@ -157,6 +158,19 @@ def _check_complete(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPa
             f"{path} is damaged or cut short: a part of its planes is missing.",
             "Export or copy it again, with all files that belong to it.",
         )
+
+
+def _without_alpha(series: tifffile.TiffPageSeries, path: Path) -> np.ndarray[Any, Any]:
+    """Read the pixels; of a colour image without its transparency, which is no signal."""
+    array: np.ndarray[Any, Any] = series.asarray()
+    page, axis = series.keyframe, series.axes.find("S")
+    transparent = page.photometric == tifffile.PHOTOMETRIC.RGB and page.extrasamples in _ALPHA
+    if axis < 0 or not transparent:
+        return array
+    colours, opacity = np.split(array, [3], axis)
+    if opacity.min() != opacity.max():
+        _logger.warning("%s is partly transparent: its transparency is dropped.", path)
+    return colours
 
 
 def _has_all_tiles(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> bool:
