@@ -70,6 +70,22 @@ def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(folder, 
     assert not (folder / "out" / "b.tif").exists()
 
 
+def test_an_image_that_vanishes_does_not_stop_the_others(folder, command):
+    assert command(*DENOISE)[0] == 0
+    source = folder / "in" / "a.tif"
+    source.unlink()
+    source.symlink_to("moved.tif")
+    code, told, err = command(*DENOISE)
+    assert (code, told["skipped"], told["failed"]) == (1, 2, 1)
+    assert "a.tif" in err
+
+
+def test_hidden_files_are_no_images(folder, command):
+    (folder / "in" / "._a.tif").write_bytes(b"what macOS notes of a.tif")
+    code, told, _ = command(*DENOISE)
+    assert (code, told["done"], told["failed"]) == (0, 3, 0)
+
+
 def test_patterns_formats_and_options_are_passed_on(folder, command):
     code, told, _ = command(
         *DENOISE, "--pattern", "*.tif", "--suffix", ".ome.zarr", "--strength", "0.5", "--keep-dtype"

@@ -85,13 +85,14 @@ def batch(
         if on_progress is not None:
             on_progress(ProgressEvent("batch", number, len(files), message=str(path.relative_to(source))))
         entry = Entry(str(path), {name: str(p) for name, p in paths.items()}, "skipped")
-        if not all(_is_newer(p, path) for p in paths.values()):
-            start = time.monotonic()
-            try:
+        start = time.monotonic()
+        try:
+            if not all(_is_newer(p, path) for p in paths.values()):
                 _one(verb, path, paths, loaded, axes, {**options, "on_progress": on_progress, "cancel": cancel})
                 entry.status = "done"
-            except (ReconError, OSError) as error:
-                entry.status, entry.error = "failed", str(error)
+        except (ReconError, OSError) as error:
+            entry.status, entry.error = "failed", str(error)
+        if entry.status != "skipped":
             entry.seconds = round(time.monotonic() - start, 2)
         entries.append(entry)
     return entries
@@ -130,7 +131,8 @@ def summary(entries: list[Entry]) -> dict[str, Any]:
 
 def _is_image(path: Path, folder: Path) -> bool:
     known = [form for suffix, form in FORMATS.items() if path.name.lower().endswith(suffix)]
-    if not known or known[0].folder != path.is_dir():
+    # Hidden ones are no images of the user: macOS adds such a file to every one on a foreign disk.
+    if not known or path.name.startswith(".") or known[0].folder != path.is_dir():
         return False
     return not any(is_store(parent) for parent in path.parents if folder in parent.parents)
 
