@@ -173,6 +173,22 @@ def test_a_half_done_store_is_not_finished_with_something_else(tmp_path, image, 
     assert "remove that folder" in error.value.hint
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_half_done_store_is_not_finished_with_an_image_of_another_border(tmp_path, image, trained, lazy):
+    out = tmp_path / "clean.ome.zarr"
+    pixels = image.array[0].copy()
+
+    def denoise(**options):
+        read = dask.array.from_array(pixels, name=False) if lazy else pixels
+        api.denoise(read, trained, axes="ZYX", out=out, **SMALL, **options)
+
+    with pytest.raises(Cancelled):
+        denoise(**stop_after(2))
+    pixels[-1, -1, -1] += 1
+    with pytest.raises(ReconError, match="another image"):
+        denoise()
+
+
 def test_the_old_store_stays_until_the_new_one_is_whole(tmp_path, image, trained):
     out = tmp_path / "clean.ome.zarr"
     write_image(out, np.ones((4, 5), np.uint8))

@@ -31,7 +31,7 @@ from napari_recon.io._ngff import stored_axes
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 
 LARGEST_CHUNK = 2048  # side, in pixels of the result
-LOOKED_AT = 16  # places of the image, whose pixels tell it from another
+LOOKED_AT = 16  # places of an image on disk, whose pixels tell it from another
 LOOKED_SIDE = 64
 _TOKEN = "settings"  # name, in the record of a store, of what stands for all that it depends on
 
@@ -292,14 +292,20 @@ def like(image: Image, dtype: Any, scale: int = 1, **changes: Any) -> Image:
 
 
 def _fingerprint(image: Image) -> dict[str, Any]:
-    """What tells an image from another, without reading all of it."""
+    """What tells an image from another; of what is not in memory only some places are read."""
     digest = hashlib.sha256()
-    blocks = [max(n // LOOKED_SIDE, 1) if a in "YX" else n for n, a in zip(image.shape, image.axes, strict=True)]
-    for number in np.linspace(0, np.prod(blocks, dtype=float) - 1, LOOKED_AT).astype(np.int64):
-        place = np.unravel_index(number, blocks)
-        index = tuple(
-            slice(int(p) * LOOKED_SIDE, (int(p) + 1) * LOOKED_SIDE) if a in "YX" else int(p)
-            for p, a in zip(place, image.axes, strict=True)
-        )
-        digest.update(np.ascontiguousarray(np.asarray(image.array[index])).tobytes())
+    for index in _looked_at(image):
+        digest.update(np.asarray(image.array[index]).tobytes())
     return {"shape": list(image.shape), "axes": image.axes, "type": str(image.dtype), "image": digest.hexdigest()[:16]}
+
+
+def _looked_at(image: Image) -> Iterator[tuple[Any, ...]]:
+    if isinstance(image.array, np.ndarray):
+        yield from np.ndindex(image.shape[:-2])
+        return
+    blocks = [-(-n // LOOKED_SIDE) if a in "YX" else n for n, a in zip(image.shape, image.axes, strict=True)]
+    for number in np.linspace(0, np.prod(blocks, dtype=float) - 1, LOOKED_AT).astype(np.int64):
+        yield tuple(
+            slice(int(p) * LOOKED_SIDE, (int(p) + 1) * LOOKED_SIDE) if a in "YX" else int(p)
+            for p, a in zip(np.unravel_index(number, blocks), image.axes, strict=True)
+        )
