@@ -35,7 +35,8 @@ def complete(
     """
     from napari_recon import api
 
-    check_output(output, input, keep_dtype=True)
+    for source in (input, mask):
+        check_output(output, source, keep_dtype=True)
     image = api.read_image(input, axes=axes)
     marked = api.read_image(mask).array
     with stop_on_interrupt() as cancel, Progress() as progress:
