@@ -146,6 +146,9 @@ def test_train_sample_generate_encode_and_decode(folder, answer, refusal):
     assert back.shape == noisy.shape
     assert api.evaluate(noisy, back)["psnr"] == pytest.approx(stored["psnr"], abs=0.01)
 
+    write_image(folder / "dead.tif", np.where(noisy.array > noisy.array.min(), noisy.array, np.nan))
+    assert answer("encode dead.tif small --model vae.safetensors")["psnr"] is None
+
     assert "same file" in refusal("sample noisy.tif a.tif --model vae.safetensors --std a.tif")
     assert "not a shape" in refusal("generate a.tif --model vae.safetensors --shape big")
     assert "not to sample" in refusal("sample noisy.tif a.tif --model model.safetensors")

@@ -168,8 +168,8 @@ def encode(input: Path, output: Path, /, *, model: str, step: float = 0.5, axes:
     with Progress() as progress:
         encoded = api.encode(image, model, step=step, on_progress=progress)
     path = encoded.save(output)
-    scores = api.evaluate(image, api.decode(encoded, model))
-    print_json({"output": str(path), "ratio": encoded.ratio, "psnr": scores["psnr"], **_origin(encoded.about)})
+    psnr = _psnr(image, api.decode(encoded, model))
+    print_json({"output": str(path), "ratio": encoded.ratio, "psnr": psnr, **_origin(encoded.about)})
 
 
 def decode(input: Path, output: Path, /, *, model: str) -> None:
@@ -191,6 +191,16 @@ def decode(input: Path, output: Path, /, *, model: str) -> None:
         image = api.decode(input, model, on_progress=progress)
     api.write_image(output, image)
     print_json({"output": str(output), "axes": image.axes, "shape": image.shape})
+
+
+def _psnr(image: Any, decoded: Any) -> float | None:
+    """None for an image that has none, constant or with pixels that are not finite: it was stored all the same."""
+    from napari_recon.quality.metrics import psnr
+
+    try:
+        return psnr(image, decoded)
+    except ReconError:
+        return None
 
 
 def _origin(about: dict[str, Any]) -> dict[str, Any]:
