@@ -245,7 +245,7 @@ def test_mistakes_are_told(picture, vae, trained):
         (lambda: api.sample(noisy, vae, seed=-1), "seed"),
         (lambda: api.sample(noisy, vae, outputs=("average",)), "no output average"),
         (lambda: api.sample(noisy, "nowhere"), "no model"),
-        (lambda: api.sample(np.stack([noisy] * 2), vae, axes="CYX"), "channel"),
+        (lambda: api.sample(np.stack([noisy] * 2), vae, axes="CYX"), "trained on 1 channel"),
         (lambda: api.generate(vae, (10, 10, 10)), "cannot make"),
         (lambda: api.generate(vae, (0, 10)), "cannot make"),
         (lambda: api.generate(vae, temperature=5), "temperature"),

@@ -123,9 +123,9 @@ def encode(
     if not 0.001 <= step <= 100:
         raise ReconError(f"The step cannot be {step}.", "Give a number of 0.001 to 100, such as 0.5.")
     batch = to_batch(source.array, source.axes, loaded.spec.axes)
-    _check_channels(loaded, batch.shape[1])
-    check_size(batch.shape[2:])
     assert loaded.normalization is not None
+    loaded.normalization.check_channels(batch.shape[1])
+    check_size(batch.shape[2:])
     guide = make_guide(source, noise=loaded.normalization.noise, cancel=cancel) if loaded.spec.guided else None
     guides = to_batch(guide, source.axes, loaded.spec.axes) if guide is not None else None
     packed = {}
@@ -190,7 +190,8 @@ def decode(
     shape, axes = tuple(about["shape"]), about["axes"]
     # Of zeros that take no memory: only its shape is asked for.
     like = to_batch(np.broadcast_to(np.float32(0), shape), axes, loaded.spec.axes)
-    _check_channels(loaded, like.shape[1])
+    assert loaded.normalization is not None
+    loaded.normalization.check_channels(like.shape[1])
     check_size(like.shape[2:])
     shapes = code_shapes(loaded, like.shape[2:])
     wanted = like.shape[0] * like.shape[1] // loaded.spec.channels * len(shapes)
@@ -222,15 +223,6 @@ def _coder(model: Model) -> TrainedModel:
             f"{loaded.name} has no small latents.", "Use a VAE, or an autoencoder trained with network='bottleneck'."
         )
     return loaded
-
-
-def _check_channels(model: TrainedModel, channels: int) -> None:
-    assert model.normalization is not None
-    if channels != model.normalization.channels:
-        raise ReconError(
-            f"The model was trained on {model.normalization.channels} channel(s); the image has {channels}.",
-            "Choose the same channels as in training, or check the axes.",
-        )
 
 
 def _units(model: TrainedModel, shape: tuple[int, ...]) -> list[tuple[int, int]]:

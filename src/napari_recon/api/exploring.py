@@ -44,8 +44,8 @@ def latent_factors(image: Any, model: Model, *, axes: str | None = None) -> list
     list of ((level, number), nats)
         From the most to the least telling; nats a pixel of the image. Level 0 is the finest.
     """
-    loaded = load_sampler(model)
     source = as_image(image, axes)
+    loaded = load_sampler(model, source)
     batch = to_batch(source.array, source.axes, loaded.spec.axes)
     middle = (slice(max(n - LOOKED_AT, 0) // 2, max(n - LOOKED_AT, 0) // 2 + LOOKED_AT) for n in batch.shape[2:])
     region = Image(np.asarray(batch[(slice(0, 1), slice(None), *middle)]), "SC" + loaded.spec.axes)
@@ -107,7 +107,8 @@ def traverse(
     ReconError
         When there is no such latent, or the numbers make no sense.
     """
-    source, loaded = as_image(image, axes), load_sampler(model)
+    source = as_image(image, axes)
+    loaded = load_sampler(model, source)
     _check_steps(steps)
     if not 0 < span <= 100:
         raise ReconError(f"The span cannot be {span}.", "Give a number above 0, such as 3.")
@@ -173,7 +174,8 @@ def interpolate(
     ReconError
         When the images differ in shape, or the number of steps makes no sense.
     """
-    a, b, loaded = as_image(first, axes), as_image(second, axes), load_sampler(model)
+    a, b = as_image(first, axes), as_image(second, axes)
+    loaded = load_sampler(model, a, b)
     _check_steps(steps)
     if (a.axes, a.shape) != (b.axes, b.shape):
         raise ReconError(

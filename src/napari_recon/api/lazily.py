@@ -122,7 +122,7 @@ def _upscale(
 def _sample(
     source: Image, model: Model, *, tile_size: int | None = None, device: str = "auto", precision: str = "auto"
 ) -> TileRunner:
-    loaded = load_sampler(model)
+    loaded = load_sampler(model, source)
     return SampleRunner(
         loaded,
         source,

@@ -111,7 +111,7 @@ def sample(
         When stopped.
     """
     source = as_image(image, axes)
-    loaded = load_sampler(model)
+    loaded = load_sampler(model, source)
     _check(n, seed, outputs if out is None else list(out), mean_of_samples)
     if out or scheduler is not None:
         run = {"tile_size": tile_size, "device": device, "precision": precision, "scheduler": scheduler}
@@ -230,14 +230,17 @@ def generate(
     return make(loaded, sides, n, channel, temperature, switch, seed, device, reporter, cancel or CancelToken())
 
 
-def load_sampler(model: Model) -> TrainedModel:
-    """Load a model that samples; raises `ReconError` for one of another family."""
+def load_sampler(model: Model, *images: Image) -> TrainedModel:
+    """Load a model that samples; raises `ReconError` for one of another family, or not for these images."""
     loaded = load_model(model)
     if loaded.spec.task != "sample":
         raise ReconError(
             f"{loaded.name} is made to {loaded.spec.task}, not to sample.",
             "Choose a VAE, or train one: napari_recon.train('vae', image).",
         )
+    if loaded.normalization is not None:
+        for image in images:  # before the work on their guides
+            loaded.normalization.check_channels(image.size("C"))
     return loaded
 
 

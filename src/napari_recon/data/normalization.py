@@ -39,6 +39,14 @@ class Normalization:
         """Number of channels it was measured on."""
         return len(self.mean)
 
+    def check_channels(self, channels: int) -> None:
+        """Raise `ReconError` when an image has another number of channels."""
+        if channels != self.channels:
+            raise ReconError(
+                f"The model was trained on {self.channels} channel(s); the image has {channels}.",
+                "Choose the same channels as in training, or check the axes.",
+            )
+
     def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
         """Normalise pixels of one channel to float32."""
         values = np.asarray(batch, dtype=np.float32)

@@ -137,11 +137,7 @@ class TileRunner:
             found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps)
             if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
-        if found.channels != channels:
-            raise ReconError(
-                f"The model was trained on {found.channels} channel(s); the image has {channels}.",
-                "Choose the same channels as in training, or check the axes.",
-            )
+        found.check_channels(channels)
         return found
 
     def _choose_tile(self) -> int:
