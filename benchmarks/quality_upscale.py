@@ -51,19 +51,19 @@ def luma(path: Any) -> Array:
 def set5() -> list[Row]:
     """`sr_set5`: PSNR of Y, a border of `scale` pixels left out (VDSR 37.53 / 31.35, SRCNN 36.66 / 30.48)."""
     rows = []
-    for scale in (2, 4):
+    for name, scale in (("upscale-x2", 2), ("upscale-x2-resized", 2), ("upscale-x4", 4)):
         folder = DATA / "sr_set5" / f"x{scale}"
         pairs = [(luma(p), luma(folder / "LR" / p.name)) for p in sorted((folder / "HR").glob("*.png"))]
         inner = (slice(scale, -scale),) * 2
-        model = api.shipped_upscaler(scale)
+        model = api.load_model(name)
 
         def score(enlarge: Callable[[Array], Array], pairs: Any = pairs, inner: Any = inner) -> float:
             return float(np.mean([psnr(h[inner], np.clip(enlarge(x), 16, 235)[inner]) for h, x in pairs]))
 
         row: Row = {"data": f"sr_set5 x{scale}"}
-        for name in FILTERS:
-            row[name] = score(lambda x, name=name, scale=scale: interpolate(x, scale, name))  # type: ignore[misc]
-        row["napari-recon"] = score(lambda x, model=model: api.upscale(x, model, trust=False))  # type: ignore[misc]
+        for kind in FILTERS:
+            row[kind] = score(lambda x, kind=kind, scale=scale: interpolate(x, scale, kind))  # type: ignore[misc]
+        row["model"], row["napari-recon"] = name, score(lambda x, model=model: api.upscale(x, model, trust=False))  # type: ignore[misc]
         rows.append(row)
     return rows
 

@@ -40,10 +40,15 @@ from napari_recon.models.universal import UniversalUNet
 Photos = list[np.ndarray]
 
 
-def load_photographs(folders: list[Path], smallest: int) -> Photos:
+def load_photographs(
+    folders: list[Path],
+    smallest: int,
+    sizes: tuple[int, ...] = (1600, 1000, 640),
+    resample: PilImage.Resampling = PilImage.Resampling.BOX,
+) -> Photos:
     """Grey versions of all photographs at several sizes, at least halved to be free of noise and JPEG blocks.
 
-    None is less than `smallest` pixels wide or high.
+    `sizes` are of the longer side; none is less than `smallest` pixels wide or high.
     """
     import skimage
 
@@ -54,11 +59,11 @@ def load_photographs(folders: list[Path], smallest: int) -> Photos:
     photos = []
     for path in paths:
         picture = PilImage.open(path).convert("L")
-        for longest in (1600, 1000, 640):
+        for longest in sizes:
             if longest * 2 <= max(picture.size) * 1.05:
                 ratio = longest / max(picture.size)
                 size = (round(picture.width * ratio), round(picture.height * ratio))
-                photos.append(np.asarray(picture.resize(size, PilImage.Resampling.BOX)))
+                photos.append(np.asarray(picture.resize(size, resample)))
     samples = Path(skimage.__file__).parent / "data"
     for path in sorted(samples.glob("*.png")) + sorted(samples.glob("*.jpg")):
         photos.append(np.asarray(PilImage.open(path).convert("L")))

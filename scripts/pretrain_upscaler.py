@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image as PilImage
 from pretrain_denoiser import CleanPatches, load_photographs
 from torch import Tensor, nn
 
@@ -98,9 +99,12 @@ def _chance(n: int, share: float, rng: torch.Generator) -> Tensor:
 
 
 def sharp(fine: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur half of the images a little."""
+    """Blur half of the images a little, and raise the contrast of some until they saturate, as published ones do."""
     n = len(fine)
-    return blur(fine, gaussian_kernels(torch.where(_chance(n, 0.5, rng), 0.0, _uniform(n, 0, 0.8, rng))))
+    fine = blur(fine, gaussian_kernels(torch.where(_chance(n, 0.5, rng), 0.0, _uniform(n, 0, 0.8, rng))))
+    contrast = torch.where(_chance(n, 0.6, rng), 1.0, _log_uniform(n, 1, 4, rng))[:, None, None, None]
+    mean = fine.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + contrast * (fine - mean)).clamp(0, 1)
 
 
 def soft(fine: Tensor, rng: torch.Generator) -> Tensor:
@@ -156,7 +160,7 @@ def start_from(network: nn.Module, scale: int, path: Path) -> None:
     network.load_state_dict(kept, strict=False)
 
 
-def export(network: nn.Module, config: GANConfig, path: Path, step: int, minutes: float, seen: Pairs) -> None:
+def export(network: nn.Module, config: GANConfig, path: Path, use: str, step: int, minutes: float, seen: Pairs) -> None:
     """Write the model file as it ships, in half precision; `seen` is like what it learned from."""
     provenance = {
         "created": datetime.date.today().isoformat(),
@@ -166,6 +170,7 @@ def export(network: nn.Module, config: GANConfig, path: Path, step: int, minutes
         "roughness": typical_roughness(image.numpy() for low, _ in seen for image in low[:, 0]),
         "data": "procedural phantoms, scikit-image samples, freely licensed photographs (see the card)",
         "licence": "BSD-3-Clause",
+        "use": use,
     }
     weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
     TrainedModel("gan", config, weights, None, provenance, name=path.stem).save(path, half=True)
@@ -178,6 +183,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--images", type=Path, nargs="*", default=[])
     parser.add_argument("--name", help="of the model; upscale-x2 or upscale-x4 when left out")
+    parser.add_argument("--use", default="", help="which images it is for, in words")
     parser.add_argument("--bicubic", type=float, default=0.5, help="share of the patches made coarse by bicubic")
     parser.add_argument("--start", type=Path, help="begin with the weights of this model file, of any scale")
     parser.add_argument("--features", type=int, default=64)
@@ -193,7 +199,11 @@ def main() -> None:
     config = GANConfig(scale=args.scale, features=args.features, blocks=args.blocks)
     side, name = args.patch * args.scale, args.name or f"upscale-x{args.scale}"
 
-    photos = load_photographs(args.images, side)
+    # What was made smaller by software is sharp to the last pixel.
+    if args.bicubic == 1:
+        photos = load_photographs(args.images, side, (1000, 640, 400), PilImage.Resampling.LANCZOS)
+    else:
+        photos = load_photographs(args.images, side)
     held_out, photos = photos[::15], [p for i, p in enumerate(photos) if i % 15]
     print(f"{len(photos)} photographs at {sum(p.size for p in photos) / 1e6:.0f} megapixels", flush=True)
     fixed = torch.Generator().manual_seed(1)
@@ -257,7 +267,7 @@ def main() -> None:
             temporary = last.with_suffix(".tmp")
             torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
             temporary.replace(last)
-            export(averaged, config, args.out / f"{name}.safetensors", step, minutes, validation)
+            export(averaged, config, args.out / f"{name}.safetensors", args.use, step, minutes, validation)
         if used >= 1:
             break
 

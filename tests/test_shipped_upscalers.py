@@ -38,6 +38,19 @@ def test_nearer_to_the_truth_than_bicubic(scale, make, photons, gain):
     assert 10 * np.log10(error(truth, bicubic) / error(truth, done)) > gain
 
 
+@pytest.mark.parametrize("make", [dead_leaves, filaments, nuclei])
+def test_what_software_made_smaller_has_a_model_that_is_better_at_it(make):
+    truth = scene(make)
+    low = np.round(255 * coarse(truth, 2).clip(0, 1)).astype(np.uint8)
+    errors = {m: error(255 * truth, api.upscale(low, m, trust=False)) for m in ("upscale-x2", "upscale-x2-resized")}
+    assert errors["upscale-x2-resized"] < errors["upscale-x2"]
+
+
+def test_the_list_says_what_a_model_is_for():
+    uses = {m.name: m.use for m in api.list_models() if m.shipped}
+    assert "software" in uses["upscale-x2-resized"]
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_the_mean_is_kept_and_may_be_measured(scale, dtype):

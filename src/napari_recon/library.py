@@ -27,6 +27,8 @@ class ModelInfo:
         Whether it came with napari-recon.
     created : str
         Date and time, ISO 8601; empty when unknown.
+    use : str
+        Which images it is for, in words; empty when it does not say.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ModelInfo:
     path: Path
     shipped: bool
     created: str
+    use: str = ""
 
 
 def models_folder() -> Path:
@@ -58,8 +61,9 @@ def list_models() -> list[ModelInfo]:
         description = read_description(path)
         if description is not None:
             provenance = description.get("provenance")
-            created = str(provenance.get("created") or "") if isinstance(provenance, dict) else ""
-            found.append(ModelInfo(path.stem, description["family"], path, path.parent == SHIPPED, created))
+            told = provenance if isinstance(provenance, dict) else {}
+            created, use = (str(told.get(key) or "") for key in ("created", "use"))
+            found.append(ModelInfo(path.stem, description["family"], path, path.parent == SHIPPED, created, use))
     return found
 
 

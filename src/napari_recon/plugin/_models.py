@@ -117,9 +117,12 @@ class ModelChooser(QWidget):
         chosen = self.reference() if self.combo.count() else object()  # None can be an entry's value
         self.combo.blockSignals(True)
         self.combo.clear()
+        uses = {i.path: i.use for i in fitting if i.use}
         for text, reference in entries:
             self.combo.addItem(text, reference)
-            self.combo.setItemData(self.combo.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+            use = uses.get(reference) if isinstance(reference, Path) else None
+            tooltip = f"{text}: {use}" if use else text
+            self.combo.setItemData(self.combo.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
         if not entries:
             self.combo.addItem("none yet: train one", None)
         default = self._first or shipped or sitting or saved
