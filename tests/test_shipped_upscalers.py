@@ -51,6 +51,10 @@ def test_the_list_says_what_a_model_is_for():
     assert "software" in uses["upscale-x2-resized"]
 
 
+def test_the_first_in_the_list_is_for_what_a_camera_recorded():
+    assert next(m.name for m in api.list_models() if m.family == "gan") == "upscale-x2"
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_the_mean_is_kept_and_may_be_measured(scale, dtype):

@@ -57,7 +57,7 @@ def list_models() -> list[ModelInfo]:
     saved = [p for p in models_folder().glob("*.safetensors") if p.is_file()]
     saved.sort(key=lambda p: -p.stat().st_mtime)
     found = []
-    for path in [*sorted(SHIPPED.glob("*.safetensors")), *saved]:
+    for path in [*sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem), *saved]:
         description = read_description(path)
         if description is not None:
             provenance = description.get("provenance")
