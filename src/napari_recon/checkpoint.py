@@ -81,7 +81,7 @@ class TrainedModel:
                 )
             network = build(self.config)
             network.load_state_dict({k: v.float() for k, v in self.weights.items()})
-            self._network = lay_out(network.eval().requires_grad_(False))
+            self._network = lay_out(network.eval().requires_grad_(False), device)
         return self._network.to(device)
 
     def release(self) -> None:

@@ -47,12 +47,13 @@ class Conv3x3(nn.Conv2d):
         return super().forward(x)
 
 
-def lay_out(network: nn.Module) -> nn.Module:
-    """Lay the weights of a trained network out as it runs fastest here; returns the network.
+def lay_out(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """Lay the weights of a trained network out as it runs fastest on a device; returns the network.
 
     Winograd's algorithm wants channels first, all else channels last.
     """
     convs = [m for m in network.modules() if isinstance(m, Conv3x3)]
-    if convs and all(m.is_wide for m in convs) and _suits_this_cpu():
+    wide = bool(convs) and all(m.is_wide for m in convs)
+    if wide and torch.device(device).type == "cpu" and _suits_this_cpu():
         return network
     return channels_last(network)
