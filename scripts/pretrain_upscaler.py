@@ -1,15 +1,16 @@
 """Train the upscalers that ship with napari-recon.
 
     python scripts/pretrain_upscaler.py --out pretraining/x2 --scale 2 --images FOLDER [FOLDER ...]
-    python scripts/pretrain_upscaler.py --out pretraining/x4 --scale 4 --start pretraining/x2/last.pt --images ...
+    python scripts/pretrain_upscaler.py --out pretraining/x4 --scale 4 --start MODEL.safetensors --images ...
+    python scripts/pretrain_upscaler.py --out resized --scale 2 --name upscale-x2-resized --bicubic 1 --images ...
 
 Images: as for `pretrain_denoiser.py`, procedural phantoms, scikit-image's samples and the freely licensed photographs
 of any folder given. No benchmark image is read.
 
-Low resolution is made in two ways: half of the patches by MATLAB's bicubic, rounded to 8 bits, as the public test sets
-were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random strengths. What
-a microscope is shown is mostly softer than its pixels, as lenses draw it, and never free of grain, as long exposures
-are: without that the network sharpens noise. The noise tells the network which of the two it sees.
+Low resolution is made in two ways: half of the patches (``--bicubic``) by MATLAB's bicubic, rounded to 8 bits, as the
+public test sets were; the others by a microscope's optics: Gaussian PSF, area binning, Poisson and read noise of random
+strengths. What a microscope is shown is mostly softer than its pixels, as lenses draw it, and never free of grain, as
+long exposures are: without that the network sharpens noise. The noise tells the network which of the two it sees.
 
 The budget is processor time, so that other work on the machine changes nothing. It goes on from ``OUT/last.pt`` when
 that exists; the learning rate falls over the second half of the budget, which a later run can so make longer.
@@ -153,7 +154,7 @@ def validate(network: nn.Module, pairs: Pairs, first: int, scale: int) -> dict[s
 
 
 def start_from(network: nn.Module, scale: int, path: Path) -> None:
-    """Take over the weights of a model file; of another scale's all but the last layer's, which answers for pixels."""
+    """Take over the weights of a model file, but for the last layer's where it is of another scale."""
     model = TrainedModel.load(path)
     assert isinstance(model.config, GANConfig)
     kept = {k: v for k, v in model.weights.items() if model.config.scale == scale or "tail" not in k}

@@ -36,7 +36,7 @@ class ModelInfo:
     path: Path
     shipped: bool
     created: str
-    use: str = ""
+    use: str
 
 
 def models_folder() -> Path:
