@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
 
 from napari_recon import Image, api
 from napari_recon.data.degradation import Optics, bicubic_downsample
@@ -71,6 +73,29 @@ def test_distrust_is_where_the_error_is():
     done, trust = api.upscale(coarse(truth, 2), "upscale-x2", return_trust=True)
     wrong = np.abs(done - truth)
     assert wrong[trust < np.quantile(trust, 0.1)].mean() > 1.5 * wrong.mean()
+
+
+def long_exposure(make, photons):
+    """A soft scene with the weak shot noise of a long exposure, and what binning makes of both."""
+    clean = gaussian_filter(scene(make, 13), 2.0)
+    fine = (np.random.default_rng(0).poisson(clean / clean.max() * photons) / photons).astype(np.float32)
+    return fine, Optics(2).expected(torch.from_numpy(fine)[None, None])[0, 0].numpy()
+
+
+@pytest.mark.parametrize("make", [dead_leaves, filaments, nuclei])
+@pytest.mark.parametrize("photons", [1000, 3000])
+def test_the_grain_of_long_exposures_is_no_reason_to_be_worse_than_bicubic(make, photons):
+    fine, low = long_exposure(make, photons)
+    bicubic = enlarge(torch.from_numpy(low)[None, None], 2)[0, 0].numpy()
+    assert error(fine, api.upscale(low, trust=False)) < error(fine, bicubic)
+
+
+@pytest.mark.parametrize("make", [filaments, nuclei])
+def test_distrust_ranks_the_errors_of_long_exposures(make):
+    fine, low = long_exposure(make, 2000)
+    done, trust = api.upscale(low, return_trust=True)
+    wrong = np.sqrt(gaussian_filter((done - fine) ** 2, 2.0))
+    assert spearmanr(1 - trust[8:-8:4, 8:-8:4], wrong[8:-8:4, 8:-8:4], axis=None).statistic > 0.5
 
 
 def test_they_are_small():

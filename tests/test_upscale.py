@@ -52,7 +52,9 @@ def test_the_result_lies_exactly_on_its_source(scale):
         assert edges[0] == pytest.approx(edges[1])
 
 
-@pytest.mark.parametrize("options", [{"scale": 2}, {"scale": 3, "network": "rrdb"}, {"scale": 4, "attention": True}])
+@pytest.mark.parametrize(
+    "options", [{"scale": 2}, {"scale": 3, "network": "rrdb"}, {"scale": 4, "attention": True}, {"keeps_light": True}]
+)
 def test_tiles_equal_the_whole(scene, options):
     model = make_model(**options)
     whole = api.upscale(scene, model, tile_size=4096, **EXACT)
@@ -102,6 +104,37 @@ def test_missing_pixels_stay_missing_and_disturb_nothing_else(scene):
     missing = np.isnan(done)
     assert missing.sum() == 4
     assert missing[40:42, 60:62].all()
+
+
+def squares(image, scale):
+    """Mean of each square of pixels made of one."""
+    height, width = image.shape
+    return image.reshape(height // scale, scale, width // scale, scale).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_an_image_without_noise_keeps_the_light_of_each_pixel(scene, scale):
+    free, bound = (make_model(scale=scale, keeps_light=k) for k in (False, True))
+    assert np.abs(squares(api.upscale(scene, free, **EXACT), scale) - scene).max() > 10
+    np.testing.assert_allclose(squares(api.upscale(scene, bound, **EXACT), scale), scene, atol=0.01)
+
+
+def test_the_light_of_noise_may_move(scene):
+    noisy = scene + np.random.default_rng(0).normal(0, 300, scene.shape).astype(np.float32)
+    free, bound = (api.upscale(noisy, make_model(keeps_light=k), **EXACT) for k in (False, True))
+    moved = np.abs(squares(free, 2) - noisy).mean()
+    assert np.abs(squares(bound, 2) - noisy).mean() > 0.95 * moved > 1
+
+
+def test_the_light_of_each_channel_is_kept_by_its_own_noise(scene):
+    """A noisy channel changes nothing of a clean one beside it; missing pixels stay missing in both."""
+    clean = scene.copy()
+    clean[20, 30] = np.nan
+    noisy = clean + np.random.default_rng(0).normal(0, 300, scene.shape).astype(np.float32)
+    done = api.upscale(np.stack([clean, noisy]), make_model(keeps_light=True), axes="CYX", **EXACT)
+    np.testing.assert_allclose(squares(done[0], 2), clean, atol=0.01)
+    assert np.isnan(done).sum() == 8
+    assert np.nanmax(np.abs(squares(done[1], 2) - noisy)) > 1
 
 
 def test_fidelity_goes_from_one_set_of_weights_to_the_other(scene):

@@ -54,6 +54,7 @@ CASES = [
     ("denoise", "denoise", "TCZYX", {"tile_size": 100}),  # planes go through the network together
     ("sample", "sample", "TYX", {}),
     ("upscale", "upscale", "ZYX", {"keep_dtype": True}),
+    ("upscale", "upscale-x2", "TYX", {}),
 ]
 SIZES = {"T": 2, "Z": 3, "C": 1, "Y": 40, "X": 50}
 

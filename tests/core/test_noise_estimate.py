@@ -123,6 +123,15 @@ def test_cleaner_images_have_a_higher_signal_to_noise_ratio():
     assert ratios[0] == pytest.approx(scene.std() / 0.02, rel=0.4)
 
 
+def test_the_range_is_compared_with_the_noise_of_the_brightest_pixels():
+    scene = _scene("nuclei", seed=2)
+    image = _take(scene, np.random.default_rng(1), 1.0, 0.0, 2.0)
+    one, other = estimate_noise([image[None]]), estimate_noise([10 * image[None] + 500])
+    dark, bright = np.percentile(200 * scene, [0.1, 99.9])
+    assert one.peak_snr == pytest.approx((bright - dark) / np.sqrt(bright + 4), rel=TOLERANCE)
+    assert other.peak_snr == pytest.approx(one.peak_snr, rel=0.02)
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from napari_recon.training.optics import optics_of
 LEAST_TRUST = 0.8  # of the whole image, below which its intensities should not be measured
 MEAN_KEPT = 0.005  # largest change of the mean, relative to it, that a measurement forgives
 WITHIN_NOISE = 1.5  # largest local disagreement, in units of what is tolerated, that counts as agreement
+FAINT = 0.05  # of an image's range: detail that fades into the rest, whether the input shows it or not
 PLANES_LOOKED_AT = 16  # of a stack, to compare it with the training data
 Plane = NDArray[np.float32]
 
@@ -64,7 +65,14 @@ class Trust:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "pixels"}
 
 
-def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedModel, fidelity: float) -> Trust:
+def judge(
+    source: Image,
+    result: Plane,
+    faithful: Plane | None,
+    model: TrainedModel,
+    fidelity: float,
+    noise: Sequence[NoiseEstimate] = (),
+) -> Trust:
     """Judge an upscaled image.
 
     Parameters
@@ -79,8 +87,10 @@ def judge(source: Image, result: Plane, faithful: Plane | None, model: TrainedMo
         Of the GAN family, whose optics the result is held against.
     fidelity : float
         That of `result`; intensities below 1 are not measured.
+    noise : sequence of NoiseEstimate
+        Of each channel of `source`, when it was measured already.
     """
-    planes = Judge(source, result, faithful, model)
+    planes = Judge(source, result, faithful, model, noise)
     pixels = np.empty(planes.shape, np.float32)
     for n, channel in np.ndindex(planes.shape[:2]):
         pixels[n, channel] = planes.plane(n, channel)
@@ -132,13 +142,20 @@ class Judge:
     Nothing but single planes is loaded of arrays that lie on disk.
     """
 
-    def __init__(self, source: Image, result: Any, faithful: Any, model: TrainedModel) -> None:
+    def __init__(
+        self,
+        source: Image,
+        result: Any,
+        faithful: Any,
+        model: TrainedModel,
+        noise: Sequence[NoiseEstimate] = (),
+    ) -> None:
         self._low, self._high = (to_batch(a, source.axes) for a in (source.array, result))
         self._sure = None if faithful is None else to_batch(faithful, source.axes)
         self._optics = optics_of(cast(GANConfig, model.config), model.provenance.get("psf"))
         self._typical = model.provenance.get("roughness")
         channels = self._low.shape[1]
-        self._noise = [estimate_noise([self._low[:, channel]]) for channel in range(channels)]
+        self._noise = noise or [estimate_noise([self._low[:, channel]]) for channel in range(channels)]
         self._agreed: list[float] = []
         self._worth = np.zeros(2)
         self._sums = np.zeros((channels, 2, 3))  # of each channel, before and after: pixels, their sum, and squares
@@ -180,7 +197,9 @@ def _judge_plane(
     sigma = np.sqrt(np.maximum(noise.gain * low + noise.intercept, 0))
     disagreed = disagreement(low, seen[0, 0].numpy(), sigma)
     typical = float(np.median(sigma))
-    shares = [unseen_share(unseen, high, scale, typical)]
+    # Where the image is flat noise is all there is, and how much of it is fine says nothing of the error.
+    faint = FAINT * float(np.percentile(low, 99.9) - np.percentile(low, 0.1))
+    shares = [unseen_share(unseen, high, scale, math.hypot(typical, faint))]
     if sure is not None:
         shares.append(unseen_share(high - sure, high, scale, typical))
     weight = np.abs(high - high.mean())

@@ -121,7 +121,8 @@ def upscale(
     done = at(fidelity)
     found = None
     if trust or return_trust:
-        found = judge(source, done.array, at(1.0).array if fidelity < 1 else None, loaded, fidelity)
+        faithful = at(1.0).array if fidelity < 1 else None
+        found = judge(source, done.array, faithful, loaded, fidelity, done.normalization.noise)
     notes = done.notes + ([found.warning] if found is not None and found.warning else [])
     pixels: Any = done.array
     if keep_dtype:
@@ -137,6 +138,7 @@ def upscale(
         "tile_size": done.tile_size,
         "device": done.device,
         "precision": done.precision,
+        "noise": [n.to_json() for n in done.normalization.noise],
         "trust": found.summary() if found is not None else None,
         "notes": notes,
         "version": __version__,

@@ -46,6 +46,8 @@ class NoiseEstimate:
         Share of pixels at the highest and at the lowest value, where those are piled up.
     snr : float
         Standard deviation of the image over that of its noise.
+    peak_snr : float
+        Range of the image (without its outermost thousandths) over the noise of its brightest pixels.
     confidence : float
         0 to 1: share of the brightness steps whose own noise agrees with the line through all.
     temporal : bool
@@ -62,6 +64,7 @@ class NoiseEstimate:
     saturated: float = 0.0
     clipped: float = 0.0
     snr: float = 0.0
+    peak_snr: float = 0.0
     confidence: float = 1.0
     temporal: bool = False
     curve: tuple[tuple[float, float], ...] = field(default=(), compare=False)
@@ -134,6 +137,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = (
     gain, offset = curve.gain, curve.dark
     intercept = max(curve.intercept, floor - gain * offset)
     noise_variance = max(gain * float(values.mean()) + intercept, floor)
+    darkest, brightest = np.percentile(values, [0.1, 99.9])
     agree = [abs(y / float(curve.variance(np.array(x))) - 1) < 0.25 for x, y in found.points]
     return NoiseEstimate(
         gain=gain,
@@ -144,6 +148,7 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = (
         saturated=saturated if saturated > 0.0005 else 0.0,
         clipped=clipped if clipped > 0.005 else 0.0,
         snr=float(np.sqrt(max(values.var() - noise_variance, 0) / noise_variance)),
+        peak_snr=float((brightest - darkest) / np.sqrt(max(gain * brightest + intercept, floor))),
         confidence=float(np.mean(agree)) if agree else 0.0,
         temporal=still is not None,
         curve=found.points,

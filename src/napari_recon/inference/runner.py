@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from napari_recon.axes import from_batch, repeat_pixels, time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
-from napari_recon.data.noise_estimate import NoiseEstimate
+from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from napari_recon.errors import Cancelled, ReconError
@@ -30,6 +31,7 @@ BYTES_PER_PIXEL = 1500  # of working memory: a generous guess, to be measured
 SMALLEST_TILE = 64
 TOGETHER_ON_CPU = 2**16  # pixels of small planes; with more a plane takes no less time, and is waited for longer
 MEAN_KEPT_OVER = 33  # pixels; two passes of the mean reach 32
+LITTLE_NOISE = 40.0  # range over the noise of the brightest pixels, from which an upscaler keeps all light in place
 NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing
 EVERY = (slice(None), slice(None))  # sample and channel
 
@@ -138,6 +140,9 @@ class TileRunner:
             if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
         found.check_channels(channels)
+        if spec.keeps_light and not found.noise:
+            measured = tuple(estimate_noise([self.batch[:, c]]) for c in range(channels))
+            found = replace(found, noise=measured, stabilised=False)
         return found
 
     def _choose_tile(self) -> int:
@@ -298,6 +303,8 @@ class TileRunner:
         values = self._in_units(self._network(seen)[None], seen)
         if self.keeps_mean:
             values += self._bias(values[0], seen)
+        if self.spec.keeps_light:
+            values += self._misplaced_light(values, seen)
         if self.strength < 1 or (self.strength > 1 and not self.spec.noise_aware):
             with np.errstate(invalid="ignore"):
                 values = seen.raw + np.float32(self.strength) * (values - seen.raw)
@@ -313,6 +320,20 @@ class TileRunner:
         for _ in range(2):
             difference = uniform_filter(difference, size=(1, 1, *(MEAN_KEPT_OVER,) * (difference.ndim - 2)))
         return difference
+
+    def _misplaced_light(self, values: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
+        """What each square of the result lacks to have the mean of the pixel it was made of, times the share to add.
+
+        Networks smooth weak noise as they do strong noise. In long exposures most of it is finer specimen, or grain
+        that the fine image would have too: there nothing of the input is to be lost. Of strong noise, nothing is kept.
+        """
+        scale, noise = self.spec.scale, self.normalization.noise
+        corners = itertools.product(range(scale), repeat=2)
+        means = sum(values[..., y::scale, x::scale] for y, x in corners) / np.float32(scale**2)
+        lacking = np.where(seen.missing, 0, seen.raw - means)
+        for c in range(lacking.shape[2]):
+            lacking[:, :, c] *= min(noise[seen.channel + c].peak_snr / LITTLE_NOISE, 1.0) ** 4
+        return np.asarray(repeat_pixels(lacking, scale), np.float32)
 
     def _in_units(self, answer: NDArray[np.float32], seen: Seen) -> NDArray[np.float32]:
         """Crop answers (outputs, planes, channels, *sides) to what was read, and undo the normalisation."""

@@ -26,6 +26,8 @@ class ModelSpec:
         Whether the network takes the noise level as a second argument.
     guided : bool
         Whether the network takes the universal denoiser's answer to its input as a second argument.
+    keeps_light : bool
+        Whether each input pixel is to be the mean of the pixels made of it, where the image has little noise.
     attention : bool
         Whether the network has attention gates, which an attention map can show.
     """
@@ -38,4 +40,5 @@ class ModelSpec:
     scale: int = 1
     noise_aware: bool = False
     guided: bool = False
+    keeps_light: bool = False
     attention: bool = False

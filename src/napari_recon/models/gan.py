@@ -34,6 +34,12 @@ class GANConfig(Config):
     attention: bool = option(
         False, "Attention", "Weigh the pixels inside each block by a learned gate; the gates can be shown as a map."
     )
+    keeps_light: bool = option(
+        False,
+        "Keep the light",
+        "Each input pixel becomes the mean of the pixels made of it, unless the image is noisy. For optics that blur "
+        "by less than a high-resolution pixel.",
+    )
     loss: str = option(
         "charbonnier",
         "Loss",
@@ -133,7 +139,8 @@ REACH = {"compact": 1, "residual": 2, "rrdb": 6}  # pixels that a block sees bey
 def spec(config: GANConfig) -> ModelSpec:
     """Describe the network that `config` means."""
     reach = 3 + config.blocks * (REACH[config.network] + 3 * config.attention)
-    return ModelSpec("upscale", "YX", config.channels, 1, reach, scale=config.scale, attention=config.attention)
+    more = {"keeps_light": config.keeps_light, "attention": config.attention}
+    return ModelSpec("upscale", "YX", config.channels, 1, reach, scale=config.scale, **more)
 
 
 def at_fidelity(config: GANConfig, weights: dict[str, Tensor], fidelity: float) -> tuple[GANConfig, dict[str, Tensor]]:
