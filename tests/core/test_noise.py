@@ -13,6 +13,8 @@ CAMERAS = [
     pytest.param(0.5, 100.0, 1.2, id="sCMOS with offset"),
     pytest.param(12.0, 500.0, 24.0, id="EMCCD"),
     pytest.param(0.01, 0.0, 0.002, id="scaled to 1"),
+    pytest.param(1.0, -500.0, 4.0, id="background subtracted"),
+    pytest.param(3.0, -9000.0, 12.0, id="whole numbers around zero"),
 ]
 
 

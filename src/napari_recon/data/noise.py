@@ -20,6 +20,9 @@ FloatArray = NDArray[np.floating]
 MUCH_READ_NOISE = 1e4
 """Variance in squared photo-electrons from which on the closed form of the inverse is exact for dark pixels too."""
 
+LEAST_OFFSET = 1.0
+"""Photo-electrons below zero that matter; with less room, what is darker than dark is an error of the denoiser."""
+
 
 def stabilise(image: Array, gain: float, intercept: float) -> Array:
     """Transform so that the noise has a standard deviation of one everywhere (generalised Anscombe).
@@ -56,12 +59,13 @@ def stabilised_mean(clean: Array, gain: float, intercept: float, variance: Array
 def unstabilise(stabilised: FloatArray, gain: float, intercept: float) -> FloatArray:
     """Invert `stabilise` without bias: from the mean of the transformed noise to the mean of the image.
 
-    The plain inverse would darken the image, most where there are few photons. Below the transform of a dark pixel it
-    goes on linearly, so that nothing is clipped.
+    The plain inverse would darken the image, most where there are few photons. Below the transform of a dark pixel
+    nothing is clipped: it goes on linearly, or, where there is room for an offset below zero, as the transform does.
     """
     if gain <= 0:
         return stabilised * np.float32(math.sqrt(intercept))
-    # Only read_noise**2 - offset can be seen in one image: the share that is negative must be an offset.
+    # Only read_noise**2 - offset can be seen in one image: the share that is negative must be an offset. One that is
+    # positive may be an offset too, as of an image whose background was subtracted: pixels are then far below zero.
     read_variance = max(intercept, 0.0) / gain**2
     offset = max(-intercept, 0.0) / gain**2
     value = stabilised.astype(np.float64) ** 2 / 4 - 0.125 - read_variance
@@ -70,7 +74,10 @@ def unstabilise(stabilised: FloatArray, gain: float, intercept: float) -> FloatA
     photons, means = _mean_of_transform(round(read_variance, 4))
     value = np.where(stabilised > means[-1], value, np.interp(stabilised, means, photons))
     slope = (photons[1] - photons[0]) / (means[1] - means[0])
-    value = np.where(stabilised < means[0], (stabilised - means[0]) * slope, value)
+    below = stabilised - means[0]
+    if read_variance >= LEAST_OFFSET:
+        below = below * (stabilised.clip(0) + means[0]) / (2 * means[0])  # a parabola of the same slope
+    value = np.where(stabilised < means[0], below * slope, value)
     return ((value + offset) * gain).astype(np.float32)
 
 
