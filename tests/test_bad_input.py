@@ -325,6 +325,26 @@ def test_a_full_disk_under_the_commands(trained, tmp_path, capsys):
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_a_disk_that_is_full_before_all_tiles_are_written(trained, tmp_path):
+    image, out = picture((128, 128)), tmp_path / "out.ome.zarr"
+    small = {"tile_size": 64, "precision": "float32"}
+    with full_disk(4000), refused("disk is full", image):
+        api.denoise(image, trained, out=out, **small)
+    assert os.listdir(tmp_path) == ["out.ome.zarr.partial"]
+    done = api.denoise(image, trained, out=out, **small)
+    np.testing.assert_array_equal(np.asarray(done.array), api.denoise(image, trained, **small))
+    assert os.listdir(tmp_path) == ["out.ome.zarr"]
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_a_store_that_has_no_place_is_told_before_the_work(tmp_path, adapt):
+    (tmp_path / "file").write_bytes(b"kept")
+    events = []
+    with refused("cannot be made|no folder"):
+        api.denoise(picture(), out=tmp_path / "file" / "out.ome.zarr", adapt=adapt, on_progress=events.append)
+    assert not events
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are protected otherwise there")
 def test_a_place_that_cannot_be_written(trained, tmp_path):
     (tmp_path / "file").write_bytes(b"kept")

@@ -13,6 +13,7 @@ from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
 from napari_recon.inference.unfinished import SUFFIX
+from napari_recon.io._files import check_writable, make_folder
 
 MINUTES = 1 / 3
 SIDE, PLANES = 1024, 16  # of what is learned from, where an image may be larger than the memory
@@ -62,6 +63,8 @@ def adapt_beside(out: Path, model: TrainedModel, image: Image, run: Run) -> Trai
     kept = weights_beside(out)
     if kept.exists() and kept.with_name(out.name + SUFFIX).exists():
         return TrainedModel.load(kept)
+    make_folder(kept.parent)
+    check_writable(kept)
     adapted = adapt(model, excerpt(image), run)
     adapted.save(kept)
     return adapted

@@ -1,7 +1,6 @@
 """What the commands share: flags, progress on stderr, checks of outputs, JSON on stdout."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Self
 from cyclopts import Parameter
 
 from napari_recon.errors import ReconError
-from napari_recon.io._files import is_store
+from napari_recon.io._files import check_writable
 from napari_recon.io._header import finite
 from napari_recon.progress import CancelToken, ProgressEvent
 
@@ -66,15 +65,6 @@ def stop_on_interrupt() -> Iterator[CancelToken]:
         yield token
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def check_writable(path: Path) -> None:
-    """Fail before the work, not after it, when the result has nowhere to go."""
-    folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
-    if path.is_dir() and not is_store(path):
-        raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
 
 def check_output(path: Path, source: Path | None, keep_dtype: bool) -> None:

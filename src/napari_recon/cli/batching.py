@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, Scheduler, check_writable, print_json, stop_on_interrupt
+from napari_recon.cli._common import Axes, Device, Progress, Scheduler, print_json, stop_on_interrupt
 from napari_recon.errors import ReconError
+from napari_recon.io._files import check_writable
 
 batch_app = App(name="batch", help="Denoise, sample or upscale all images of a folder.")
 

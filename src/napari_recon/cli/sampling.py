@@ -11,13 +11,12 @@ from napari_recon.cli._common import (
     Progress,
     Scheduler,
     check_output,
-    check_writable,
     is_streamed,
     print_json,
     stop_on_interrupt,
 )
 from napari_recon.errors import ReconError
-from napari_recon.io._files import check_distinct
+from napari_recon.io._files import check_distinct, check_writable
 
 More = Annotated[Path | None, Parameter(help="Image file for it, beside the samples.")]
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from napari_recon.cli._common import Axes, Device, Progress, check_writable, print_json, stop_on_interrupt
+from napari_recon.cli._common import Axes, Device, Progress, print_json, stop_on_interrupt
 from napari_recon.config import Config
 from napari_recon.errors import ReconError
+from napari_recon.io._files import check_writable
 from napari_recon.models import MODELS
 from napari_recon.training.config import TrainConfig
 

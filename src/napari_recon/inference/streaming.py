@@ -26,7 +26,7 @@ from napari_recon.inference.runner import Job, TileRunner
 from napari_recon.inference.tiling import plan_tiles
 from napari_recon.inference.unfinished import Unfinished
 from napari_recon.io import ome_zarr
-from napari_recon.io._files import is_store
+from napari_recon.io._files import is_store, writing
 from napari_recon.io._ngff import stored_axes
 from napari_recon.progress import CancelToken, ProgressCallback, Reporter
 
@@ -166,7 +166,7 @@ def stream(
     Raises
     ------
     ReconError
-        When there is an unfinished run with other settings.
+        When there is an unfinished run with other settings, or a store cannot be written; what is done is kept.
     Cancelled
         When stopped; what is done is kept.
     """
@@ -176,7 +176,9 @@ def stream(
         return
     run = Unfinished.find([t.path for t in targets], settings)
     if not run.state:
-        _begin(run, targets, make(normalization=None, tile_size=tile_size, precision=None), tile_size)
+        runner = make(normalization=None, tile_size=tile_size, precision=None)
+        with writing(targets[0].path):
+            _begin(run, targets, runner, tile_size)
     remake = partial(_remake, make, run.state)
     planner = remake()  # another than works: when memory is short that one changes its tiles
     jobs = list(_jobs(planner, run.state["together"]))
@@ -186,12 +188,14 @@ def stream(
     try:
         with closing(workers(Work(remake), pending, cancel or CancelToken())) as answers:
             for answer in answers:
-                clipped = [_write(*pair, answer, image, planner) for pair in zip(levels, targets, strict=True)]
-                run.note(answer.number, clipped=sum(clipped), notes=answer.notes)
+                with writing(targets[0].path):
+                    clipped = [_write(*pair, answer, image, planner) for pair in zip(levels, targets, strict=True)]
+                    run.note(answer.number, clipped=sum(clipped), notes=answer.notes)
                 progress.show(len(run.done))
     finally:
         run.close()
-    _finish(run, targets, planner, lambda runner, notes: {**record(runner, notes), _TOKEN: token})
+    with writing(targets[0].path):
+        _finish(run, targets, planner, lambda runner, notes: {**record(runner, notes), _TOKEN: token})
 
 
 class _Progress:

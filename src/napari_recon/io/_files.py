@@ -17,6 +17,15 @@ _MARKS = (".zgroup", ".zarray", ".zattrs", "zarr.json")  # one of them is in eve
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system raises while `path` is written into a `ReconError`."""
+    try:
+        yield
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a temporary file beside `path` that takes its place when the block succeeds.
 
@@ -30,15 +39,14 @@ def replacing(path: Path) -> Iterator[Path]:
     target = path.resolve()  # so that a link stays a link
     temporary = target.with_name(f".{uuid4().hex}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # some writers make files that only their owner may read
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # some disks report only now that they are full
-        temporary.replace(target)
-    except OSError as error:
-        raise _write_error(path, error) from error
+        with writing(path):
+            temporary.touch()
+            mode = temporary.stat().st_mode  # some writers make files that only their owner may read
+            yield temporary
+            temporary.chmod(mode)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # some disks report only now that they are full
+            temporary.replace(target)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -50,11 +58,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     check_store(path)
     temporary = path.resolve().with_name(f".{uuid4().hex}.part")
     try:
-        temporary.mkdir()
-        yield temporary
-        take_place(temporary, path)
-    except OSError as error:
-        raise _write_error(path, error) from error
+        with writing(path):
+            temporary.mkdir()
+            yield temporary
+            take_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -130,6 +137,15 @@ def check_memory(nbytes: int, what: str) -> None:
             f"{what} needs {nbytes / 2**30:.1f} GiB of memory, but only {free / 2**30:.1f} GiB are free.",
             "Crop it or take fewer planes, or close other programs.",
         )
+
+
+def check_writable(path: Path) -> None:
+    """Fail before the work, not after it, when the result has nowhere to go."""
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
+    if path.is_dir() and not is_store(path):
+        raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
 
 def make_folder(path: Path) -> None:
