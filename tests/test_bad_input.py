@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import dask.array
 import numpy as np
 import pytest
+import torch
 
 from napari_recon import api, cli
 from napari_recon.checkpoint import TrainedModel
@@ -48,6 +49,13 @@ def test_an_image_of_nothing_but_missing_pixels(tiny):
         array = np.full((48, 48), value, np.float32)
         with refused("no finite pixel", array):
             api.train("autoencoder", array, **tiny)
+
+
+def test_a_name_and_a_tensor_of_a_training_are_no_images():
+    with refused("is a name, not an image"):
+        api.denoise("cells.tif")
+    with refused("requires grad"):
+        api.denoise(torch.zeros(8, 8, requires_grad=True))
 
 
 LABELS = np.kron(np.arange(1, 10).reshape(3, 3), np.ones((16, 16), int))

@@ -1,6 +1,7 @@
 """`Image`: an array that knows its axes and its physics."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -213,8 +214,9 @@ def as_image(image: Any, axes: str | None = None) -> Image:
     name = ""
     dims = getattr(image, "dims", None)
     if dims is not None and hasattr(image, "data"):
-        name = str(image.name or "")
-        axes = axes or "".join(str(d)[:1] for d in dims)
+        name = str(getattr(image, "name", None) or "")
+        if not all(str(d).startswith("dim_") for d in dims):  # else nobody named them
+            axes = axes or "".join(str(d)[:1] for d in dims)
         image = image.data
     if not hasattr(image, "shape"):
         image = _asarray(image)
@@ -242,9 +244,11 @@ def _largest_level(levels: Sequence[Any]) -> Any:
 
 
 def _asarray(values: Any) -> np.ndarray[Any, Any]:
+    if isinstance(values, str | os.PathLike):
+        raise ReconError(f"{values} is a name, not an image.", "Read it first, with read_image.")
     try:
         return np.asarray(values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors that take part in a training
         raise ReconError(f"This is not an image: {error}.", "Give a numpy, dask or zarr array.") from error
 
 

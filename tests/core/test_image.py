@@ -203,6 +203,8 @@ def test_xarray_gives_its_dims_as_axes_and_drops_its_attributes():
     with pytest.raises(ReconError):
         as_image(data.rename(x="lambda"))
     assert as_image(data.rename(x="lambda"), "ZYX").axes == "ZYX"
+    assert as_image(xarray.DataArray(np.zeros((2, 3, 4)))).axes == "ZYX"  # nobody named its axes
+    assert as_image(data.variable).axes == "TYX"
 
 
 def test_a_dask_array_of_unknown_size_is_refused_with_the_way_out():
