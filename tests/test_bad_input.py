@@ -9,6 +9,7 @@ import dask.array
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from napari_recon import api, cli
 from napari_recon.checkpoint import TrainedModel
@@ -108,6 +109,17 @@ def test_a_row_of_pixels_becomes_less_noisy():
     row = np.random.default_rng(0).normal(100, 10, (1, 400))
     assert api.denoise(row).std() < 7
     assert api.denoise(row.T).std() < 7
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_missing_pixel_does_not_forbid_to_measure(value):
+    array = 10 + gaussian_filter(picture((64, 64)), 3)
+    whole = api.upscale(Image(array, "YX")).metadata["napari_recon"]["trust"]
+    array[20, 30] = value
+    trust = api.upscale(Image(array, "YX")).metadata["napari_recon"]["trust"]
+    assert whole["quantifiable"]
+    assert trust["quantifiable"]
+    assert trust["mean_change"] < 0.01
 
 
 def test_nine_decades_keep_their_order():

@@ -207,7 +207,7 @@ def _judge_plane(
 
 
 def _sums(plane: Plane) -> tuple[float, float, float]:
-    values = plane[~np.isnan(plane)].astype(np.float64)
+    values = plane[np.isfinite(plane)].astype(np.float64)
     return values.size, float(values.sum()), float(np.square(values).sum())
 
 
