@@ -48,7 +48,7 @@ class TrainedModel:
 
     family: str
     config: Config
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor] = field(repr=False)  # pages of numbers
     normalization: Normalization | None
     provenance: dict[str, Any] = field(default_factory=dict)
     name: str = ""

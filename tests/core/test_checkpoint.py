@@ -70,6 +70,11 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path, options, normalization):
         assert torch.equal(back.network()(x), model.network()(x))
 
 
+def test_a_model_is_shown_without_its_numbers(path):
+    assert "autoencoder" in repr(TrainedModel.load(path))
+    assert len(repr(TrainedModel.load(path))) < 5000
+
+
 def test_saving_does_not_change_the_model_and_the_suffix_is_added(tmp_path):
     model = make_model()
     before = model.hash
