@@ -168,6 +168,23 @@ def test_edited_axes_are_used(viewer, open_panel, qtbot):
     assert panel.request().source.image.axes == "TYX"
 
 
+def test_follows_what_becomes_of_its_layer(viewer, open_panel, qtbot):
+    layer = viewer.add_image(noisy_image((SIZE, SIZE)), name="cells")
+    panel = open_panel("Denoise")
+    layer.data = noisy_image((3, SIZE, SIZE))
+    assert panel.data.axes() == "ZYX"
+    assert "3 planes" in panel.data.text.text()
+    layer.axis_labels = ("time", "y", "x")
+    assert panel.data.axes() == "TYX"
+    panel.data.axes_edit.setText("SYX")
+    panel.data.axes_edit.editingFinished.emit()
+    layer.scale, layer.units = (1, 0.25, 0.25), ("s", "um", "um")
+    assert "0.25 um" in panel.data.text.text()
+    assert panel.data.axes() == "SYX"
+    run(qtbot, panel)
+    assert viewer.layers["cells [denoised]"].data.shape == (3, SIZE, SIZE)
+
+
 def test_wrong_axes_are_marked_and_explained(viewer, open_panel, problems, qtbot):
     viewer.add_image(noisy_image((3, SIZE, SIZE)), name="cells")
     panel = open_panel("Denoise")

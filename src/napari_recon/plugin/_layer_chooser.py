@@ -1,5 +1,6 @@
 """Choose one layer or several; below it one line says what the data are."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ class LayerCombo(QComboBox):
         narrow(self)
         self._viewer = panel.viewer
         self._first = first
+        self._contents = Contents(panel, self.refresh)
         watch_layers(panel, self.refresh)
         self.refresh()
         if first is None:
@@ -49,6 +51,7 @@ class LayerCombo(QComboBox):
             self.addItem(self._first, None)
         for layer in image_layers(self._viewer):
             self.addItem(layer.name, layer)
+            self._contents.watch(layer)
         index = next((i for i in range(self.count()) if self.itemData(i) is chosen), 0)
         self.setCurrentIndex(index)
         self.blockSignals(False)
@@ -68,6 +71,7 @@ class LayerList(QListWidget):
         self._viewer = panel.viewer
         self._touched = False
         self._layers: list[ImageLayer] = []
+        self._contents = Contents(panel, self.refresh)
         self.setFixedHeight(ROWS_HEIGHT)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
@@ -100,6 +104,7 @@ class LayerList(QListWidget):
             item.setToolTip(f"Check to train on {layer.name}.")
             item.setCheckState(Qt.CheckState.Unchecked)
             self.addItem(item)
+            self._contents.watch(layer)
         self.blockSignals(False)
         self.check(checked)
         if not self.layers():
@@ -129,6 +134,7 @@ class DataLine(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._layer: ImageLayer | None = None
+        self._own = ""  # axes that the layer itself has
         self._spatial = "YX"
         self.axes_edit = QLineEdit()
         self.axes_edit.setFixedWidth(SMALL)
@@ -150,10 +156,11 @@ class DataLine(QWidget):
         return self.axes_edit.text().strip().upper() or None
 
     def show_layer(self, layer: ImageLayer | None, spatial: str = "YX", note: str = "") -> None:
-        """Describe a layer; `note` is shown when there is none."""
-        if layer is not self._layer:
-            self._layer = layer
-            self.axes_edit.setText("" if layer is None else layer_axes(layer))
+        """Describe a layer; `note` is shown when there is none. Edited axes stay until it has others of its own."""
+        own = "" if layer is None else layer_axes(layer)
+        if layer is not self._layer or own != self._own:
+            self._layer, self._own = layer, own
+            self.axes_edit.setText(own)
         self.axes_edit.setVisible(layer is not None)
         self._spatial = spatial
         if layer is None:
@@ -176,6 +183,24 @@ class DataLine(QWidget):
         except ReconError as error:
             self.text.setText(str(error))
             mark(self.axes_edit, True)
+
+
+class Contents:
+    """Calls `slot` when a layer gets other pixels, axes or pixel sizes, for as long as the panel lives."""
+
+    def __init__(self, panel: Panel, slot: Callable) -> None:
+        self._panel = weakref.ref(panel)  # the panel owns who is called
+        self._slot = weakref.WeakMethod(slot)
+        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def watch(self, layer: ImageLayer) -> None:
+        """Listen to a layer, unless that is done."""
+        panel, slot = self._panel(), self._slot()
+        if panel is None or slot is None or layer in self._watched:
+            return
+        self._watched.add(layer)
+        for emitter in (layer.events.data, layer.events.axis_labels, layer.events.scale, layer.events.units):
+            panel.subscribe(emitter, slot)
 
 
 def image_layers(viewer: Any) -> list[ImageLayer]:
