@@ -237,6 +237,18 @@ def test_removing_the_layer_during_the_run_is_safe(viewer, open_panel, qtbot, pr
     assert problems == []
 
 
+def test_a_layer_renamed_during_the_run_stays_the_one_to_go_on_with(viewer, open_panel, qtbot):
+    layer = viewer.add_image(noisy_image((20, 128, 128)), name="cells")
+    other = viewer.add_image(noisy_image((SIZE, SIZE)), name="other")
+    viewer.layers.selection.active = layer
+    panel = open_panel("Denoise")
+    panel.controls.run()
+    layer.name, other.name = "nuclei", "cells"
+    wait_for_job(qtbot, panel)
+    assert panel.layer.layer() is layer
+    assert viewer.layers.index("cells [denoised]") == viewer.layers.index(layer) + 1
+
+
 @pytest.mark.parametrize("close", ["panel", "window", "widget"])
 def test_closing_during_the_run_ends_it(viewer, open_panel, qtbot, problems, close):
     viewer.add_image(noisy_image((200, 256, 256)), name="cells")

@@ -112,7 +112,7 @@ class CompletePage(QWidget):
         panel, source, record = self._panel, made.request.source, made.record
         layer = add_result(panel.viewer, source, made.pixels["completed"], "completed", record)
         panel.viewer.layers.selection.active = layer
-        before = next((x for x in panel.viewer.layers if x.name == source.name), None)
+        before = source.layer_in(panel.viewer)
         panel.layer.choose(before)
         panel.compare.remember(layer, before)
         notes = "".join(f" · {note}" for note in record["notes"])

@@ -1,6 +1,7 @@
 """From a layer to an `Image`, and from a result back to a layer that lies exactly on its source."""
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -26,6 +27,10 @@ _PLACE = ("rotate", "shear", "affine")
 _LETTERS = {"time": "T", "frame": "T", "channel": "C", "depth": "Z", "sample": "S", "scene": "S", "position": "S"}
 
 
+def _gone() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What a job needs of a layer, so that the layer may change or vanish meanwhile.
@@ -46,6 +51,8 @@ class Snapshot:
         File that the layer came from.
     slices : dict
         Which part of the layer `image` is, by axis; empty for all.
+    layer : callable
+        Returns the layer while it lives.
     """
 
     image: Image
@@ -55,6 +62,12 @@ class Snapshot:
     rgb: bool = False
     path: Path | None = None
     slices: dict[str, slice] = field(default_factory=dict)
+    layer: Callable[[], ImageLayer | None] = field(default=_gone, compare=False, repr=False)
+
+    def layer_in(self, viewer: Any) -> ImageLayer | None:
+        """Return the layer if it is still in a viewer, under whatever name."""
+        layer = self.layer()
+        return layer if layer is not None and layer in viewer.layers else None
 
 
 def layer_axes(layer: ImageLayer) -> str:
@@ -100,6 +113,7 @@ def snapshot(layer: ImageLayer, axes: str | None = None, slices: Mapping[str, sl
         rgb=layer.rgb,
         path=Path(layer.source.path) if layer.source.path else None,
         slices=slices,
+        layer=weakref.ref(layer),
     )
 
 
@@ -145,9 +159,11 @@ def add_result(
     if rgb:
         kwargs = {k: v for k, v in kwargs.items() if k not in ("colormap", "contrast_limits", "gamma")}
     layer = viewer.add_image(pixels, name=f"{source.name} [{suffix}]", rgb=rgb, metadata={KEY: dict(record)}, **kwargs)
-    below = [i for i, other in enumerate(viewer.layers) if other.name == source.name]
-    if below and below[-1] + 1 < viewer.layers.index(layer):
-        viewer.layers.move(viewer.layers.index(layer), below[-1] + 1)
+    below = source.layer_in(viewer)
+    if below is not None:
+        place = viewer.layers.index(below) + 1
+        if place < viewer.layers.index(layer):
+            viewer.layers.move(viewer.layers.index(layer), place)
     return layer
 
 

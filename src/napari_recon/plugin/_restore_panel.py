@@ -226,7 +226,7 @@ class RestorePanel(Panel):
         layer, line = self.show_result(done, source)
         self.viewer.layers.selection.active = layer
         # The next run is more likely to be another try on the source than one on the result.
-        source_layer = next((x for x in self.viewer.layers if x.name == source.name), None)
+        source_layer = source.layer_in(self.viewer)
         self.layer.choose(source_layer)
         self.compare.remember(layer, source_layer)
         self.controls.say(line)
