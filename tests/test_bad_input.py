@@ -151,6 +151,17 @@ def test_an_all_zero_channel_is_named(tiny):
         api.train("autoencoder", array, axes="CYX", **tiny)
 
 
+@pytest.mark.parametrize("value", [0, 1e6 / 3])
+@pytest.mark.parametrize("verb", [api.denoise, api.upscale])
+def test_a_blank_channel_beside_others_stays_as_it_is(verb, value):
+    array = np.stack([picture(), np.full((48, 48), value, np.float32)])
+    done = np.asarray(verb(array, axes="CYX"))
+    np.testing.assert_array_equal(done[1], np.float32(value))
+    np.testing.assert_array_equal(done[0], np.asarray(verb(array[0])))
+    with refused("Channel 0 is constant", array):
+        verb(np.stack([array[1], array[1]]), axes="CYX")
+
+
 @pytest.mark.parametrize("array", [np.zeros((0, 48)), np.zeros((3, 0, 0)), dask.array.zeros((0, 5))])
 def test_an_empty_array(trained, tiny, array):
     with refused("empty"):

@@ -59,11 +59,12 @@ def test_a_tree_is_mirrored_and_what_is_done_is_skipped(folder, command):
 
 def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(folder, command):
     (folder / "in" / "b.tif").write_bytes(b"not an image")
-    code, told, err = command(*DENOISE, "--report", "report.json")
+    code, told, err = command(*DENOISE, "--report", "out/report.json")
     assert (code, told["done"], told["failed"]) == (1, 3, 1)
     assert "1 of 4 images failed" in err
+    assert "The others are done" in err
     assert "b.tif" in err
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "out" / "report.json").read_text())
     (failed,) = [f for f in report["files"] if f["status"] == "failed"]
     assert failed["input"].endswith("b.tif")
     assert failed["error"]
@@ -78,6 +79,13 @@ def test_an_image_that_vanishes_does_not_stop_the_others(folder, command):
     code, told, err = command(*DENOISE)
     assert (code, told["skipped"], told["failed"]) == (1, 2, 1)
     assert "a.tif" in err
+
+
+def test_where_all_fail_none_is_said_to_be_done(folder, command):
+    (folder / "in" / "b.tif").write_bytes(b"not an image")
+    code, told, err = command(*DENOISE, "--pattern", "b.tif")
+    assert (code, told["done"], told["failed"]) == (1, 0, 1)
+    assert "others" not in err
 
 
 def test_hidden_files_are_no_images(folder, command):

@@ -125,6 +125,8 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
     shared = asdict(how)
     report = shared.pop("report")
     if report is not None:
+        if out in report.parents:
+            report.parent.mkdir(parents=True, exist_ok=True)  # as the folder of results is
         check_writable(report)
     with stop_on_interrupt() as cancel, Progress() as progress:
         entries = batch(verb, folder, out, model, on_progress=progress, cancel=cancel, **shared, **options)
@@ -135,4 +137,7 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
     failed = [e for e in entries if e.status == "failed"]
     if failed:
         lines = "\n".join(f"  {e.input}: {e.error}" for e in failed)
-        raise ReconError(f"{len(failed)} of {len(entries)} images failed:\n{lines}\n", "The others are done.")
+        step = "Correct their files or the options, and run it again."
+        if len(failed) < len(entries):
+            step = f"The others are done. {step}"
+        raise ReconError(f"{len(failed)} of {len(entries)} images failed:\n{lines}\n", step)

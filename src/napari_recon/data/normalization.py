@@ -22,7 +22,8 @@ class Normalization:
     Parameters
     ----------
     mean, std : tuple of float
-        Subtracted and divided by, after the stabilisation if there is one.
+        Subtracted and divided by, after the stabilisation if there is one. A `std` of 0 is that of a blank channel,
+        every pixel of which is `mean`.
     noise : tuple of NoiseEstimate
         Noise of each channel; empty when it was not measured.
     stabilised : bool
@@ -50,6 +51,8 @@ class Normalization:
     def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
         """Normalise pixels of one channel to float32."""
         values = np.asarray(batch, dtype=np.float32)
+        if not self.std[channel]:
+            return np.where(np.isfinite(values), np.float32(0), values)
         if self.noise and self.stabilised:
             estimate = self.noise[channel]
             # Where noise hardly depends on the signal, stabilised values are huge before their mean is taken away.
@@ -58,6 +61,8 @@ class Normalization:
 
     def inverse(self, batch: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
         """Return normalised pixels of one channel to their original units, as float32."""
+        if not self.std[channel]:
+            return np.full(batch.shape, self.mean[channel], np.float32)
         values: NDArray[np.floating] = batch.astype(np.float64) * self.std[channel] + self.mean[channel]
         if self.noise and self.stabilised:
             estimate = self.noise[channel]
@@ -66,7 +71,7 @@ class Normalization:
 
     def noise_level(self, channel: int) -> tuple[float, float, float]:
         """Noise in normalised units, and that times its correlation along Y and X (what `UniversalUNet` is told)."""
-        sigma = 1.0 / self.std[channel]
+        sigma = 1.0 / (self.std[channel] or 1.0)
         along_y, along_x = self.noise[channel].correlation
         return sigma, sigma * along_y, sigma * along_x
 
@@ -103,6 +108,7 @@ def measure(
     with_noise: bool = False,
     noise: Sequence[NoiseEstimate] | None = None,
     time_steps: Sequence[int] = (),
+    blanks: bool = False,
 ) -> Normalization:
     """Measure the normalisation of a data set.
 
@@ -120,6 +126,8 @@ def measure(
         Known noise of each channel, such as that of the image from which `batches` are cut.
     time_steps : sequence of int, optional
         For each array, the samples from one time to the next, as `axes.time_step` counts them; see `estimate_noise`.
+    blanks : bool
+        Whether channels may be constant beside others that are not: nothing is to be learned from them.
 
     Raises
     ------
@@ -134,14 +142,15 @@ def measure(
             "Give that of every channel, or leave it out to have it measured.",
         )
     means, stds, noises = [], [], []
-    for channel in range(channels):
-        values = _sample(batches, channel)
-        if values.min() == values.max():
+    samples = [_sample(batches, channel) for channel in range(channels)]
+    blank = [bool(values.min() == values.max()) for values in samples]
+    for channel, values in enumerate(samples):
+        if blank[channel] and (all(blank) or not blanks):
             raise ReconError(
                 f"Channel {channel} is constant: every pixel is {float(values[0]):g}.",
                 "Leave this channel out, or choose a plane with something in it.",
             )
-        if values.std() < 1e-15:
+        if values.std() < 1e-15 and not blank[channel]:
             raise ReconError(
                 f"The values of channel {channel} differ by less than 1e-15.",
                 "Multiply the image by a large number first.",
@@ -149,11 +158,10 @@ def measure(
         if stabilised or with_noise:
             estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches], time_steps)
             noises.append(estimate)
-        if stabilised:
+        if stabilised and not blank[channel]:
             values = stabilise(values, estimate.gain, estimate.intercept)
-        std = float(values.std())
-        means.append(float(values.mean()))
-        stds.append(1.0 if unit_noise else std)
+        means.append(float(values[0] if blank[channel] else values.mean()))
+        stds.append(0.0 if blank[channel] else 1.0 if unit_noise else float(values.std()))
     return Normalization(tuple(means), tuple(stds), tuple(noises), stabilised)
 
 

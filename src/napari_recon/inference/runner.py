@@ -136,7 +136,9 @@ class TileRunner:
         if found is None:
             stabilised = spec.noise_aware
             steps = [time_step(self.image.axes, self.image.shape, spec.axes)]
-            found = measure([self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps)
+            found = measure(
+                [self.batch], stabilised=stabilised, unit_noise=stabilised, noise=noise, time_steps=steps, blanks=True
+            )
             if stabilised and all(n.snr > NOISELESS for n in found.noise):
                 self.notes.append("hardly any noise was found: the result is nearly the input")
         found.check_channels(channels)
