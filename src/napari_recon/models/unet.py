@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, blur_pool, double_conv
 from napari_recon.models._gates import SkipAttention
-from napari_recon.models._upsampling import upsampled_conv, valid_conv, windows
+from napari_recon.models._upsampling import conv_of_windows, upsampled_conv, upsampled_conv_at, windows
 
 
 class UNet(nn.Module):
@@ -101,20 +101,12 @@ class UNet(nn.Module):
 
     def _at(self, x: Tensor, skip: Tensor | None, at: Tensor) -> Tensor:
         """The last block and the tail, for some pixels: each is made of the five pixels around it along each axis."""
-        sample, position = at[:, :1], at[:, 1:]
-        number = torch.arange(len(at), device=at.device)[:, None]
-        # Three coarse pixels hold those five, which begin with the first half of the first of them or with the second.
-        coarse = windows(x, torch.cat([sample, position // 2 - 1], dim=1), 3)
-        around = windows(self.upsample(coarse), torch.cat([number, position % 2], dim=1), 5)
-        if skip is not None:
-            around = torch.cat([around, windows(skip, torch.cat([sample, position - 2], dim=1), 5)], dim=1)
         first, act, second, last_act = self.decoder[-1].children()
-        around = act(valid_conv(first, around))
+        around = act(upsampled_conv_at(first, x, skip, at))
         # Beyond the border are zeros, not answers.
         whole = self.upsample(torch.ones_like(x[:1, :1]))
-        inside = windows(whole, torch.cat([torch.zeros_like(sample), position - 1], dim=1), 3)
-        out: Tensor = self.tail(last_act(valid_conv(second, around * inside)))
-        return out.flatten(1)
+        inside = windows(whole, torch.cat([torch.zeros_like(at[:, :1]), at[:, 1:] - 1], dim=1), 3)
+        return conv_of_windows(self.tail, last_act(conv_of_windows(second, around * inside)))
 
 
 def _initialise(module: nn.Module) -> None:
