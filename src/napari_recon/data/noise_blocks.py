@@ -43,7 +43,6 @@ class Band(NamedTuple):
 
 FINE = Band(8, 7)  # the finer half, which optics leave nearly free of specimen; finer still, noise in step is missed
 FLAT = Band(4, 2)  # all but mean and slope: finds the flat parts between sharp edges
-FINEST = Band(6, 7)  # a corner that thin bright structures hardly reach, but noise in step with its neighbours neither
 WHITE = (FINE, FLAT)
 IN_STEP = (Band(16, 6), Band(8, 3))  # noise that is in step with its neighbours is coarse, so only flat parts tell
 

@@ -8,7 +8,7 @@ their detection of edges.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
@@ -79,13 +79,6 @@ class NoiseCurve:
         lower[0] &= others[1] * clearly <= own[1]  # a curve too high at its bright end is tilted, its dark end too low
         low = np.where(lower, others, own)
         return type(self)(dark, bright, float(low[0]), float(max(low)), max(self.share, other.share))
-
-    def bent_to(self, course: Self, clearly: float) -> Self:
-        """Take over the bright end, if clearly lower, of a curve that may be too low by one factor throughout."""
-        ends = np.array([max(self.dark, course.dark), min(self.bright, course.bright)])
-        factor = max(float(self.variance(ends)[0] / course.variance(ends)[0]), 1.0)
-        raised = replace(course, at_dark=factor * course.at_dark, at_bright=factor * course.at_bright)
-        return self.lowered_to(raised, clearly)
 
 
 def fit_curve(brightness: FloatArray, energy: FloatArray, freedom: float) -> NoiseCurve:

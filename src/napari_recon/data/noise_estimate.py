@@ -2,8 +2,7 @@
 
 The flattest blocks tell whether neighbouring pixels are in step (`noise_correlation`). Then the energy of small blocks
 in the frequencies that specimen reaches least is fitted against brightness (`noise_blocks`, `noise_curve`), once with
-a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. What
-the finest frequencies show of bright parts counts only where it is much less, as they miss noise that is in step. In a
+a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. In a
 movie the difference of two frames holds no specimen where nothing moves, and is one more such finding.
 """
 
@@ -15,13 +14,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_recon.data.noise_blocks import FINEST, IN_STEP, WHITE, View, crops, load, measure_band, windows
+from napari_recon.data.noise_blocks import IN_STEP, WHITE, View, crops, load, measure_band, windows
 from napari_recon.data.noise_correlation import BLOCK, LEAST, noise_correlation
 from napari_recon.data.noise_curve import NoiseCurve, curve_points
 from napari_recon.data.noise_movie import frame_differences
 
 MOST_GROWTH = 1.25  # of the variance of frame differences from one frame to two
-MUCH = 0.8  # of a variance: noise in step that passes for white takes less than a fifth from the finest cosines
 CLEARLY_FRAME = 0.95  # of the variance of frame differences: each frame by itself knows less, what moves is no noise
 EMPTY = np.zeros((BLOCK, BLOCK))
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
@@ -179,8 +177,6 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     curve = measured[0][0]
     for other in measured[1:]:
         curve = curve.lowered_to(other[0])
-    if bands is WHITE and (finest := measure_band(views, FINEST, correlation, walls, floor)):
-        curve = curve.bent_to(finest[0], MUCH)
     # What each band finds at each brightness by itself; again the quieter counts.
     points = [curve_points(curve, x, energy, freedom) for _, x, energy, freedom in measured]
     steps = sorted(set().union(*points))
