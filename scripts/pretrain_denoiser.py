@@ -6,7 +6,8 @@
 The shipped weights: 8500 steps, ``--finish 6500``, then ``--finish 2500 --learning-rate 2.5e-4 --photographs 0.35``
 (the first 15000 steps before gain and intercept were told with an error and with half of the phantoms dead leaves),
 then the mean of the weights after 15000 and after 17500 steps, ``--mean-with``: better than both on held-out patches.
-From these ``--start`` ``--batch 8 --patch 128 --learning-rate 2.5e-4 --finish 1700``, and the mean with them again.
+From these ``--start`` ``--batch 8 --patch 128 --learning-rate 2.5e-4 --finish 1700``, and the mean with them again;
+``distil_denoiser.py`` from there.
 
 Images: procedural phantoms, the samples inside the scikit-image wheel, and the freely licensed photographs of any
 folder given (the shipped weights used Debian's packages mate-backgrounds, plasma-workspace-wallpapers,
@@ -175,11 +176,11 @@ def validate(network: torch.nn.Module, batches: list[tuple[Tensor, Tensor, Tenso
     return float(20 * torch.log10(noisy / errors).mean())
 
 
-def export(network: torch.nn.Module, out: Path, step: int) -> None:
+def export(network: torch.nn.Module, out: Path, step: int, script: str = "scripts/pretrain_denoiser.py") -> None:
     """Write the model file as it ships, in half precision."""
     provenance = {
         "created": datetime.date.today().isoformat(),
-        "script": "scripts/pretrain_denoiser.py",
+        "script": script,
         "steps": step,
         "data": "procedural phantoms, scikit-image samples, freely licensed photographs (see the card)",
         "licence": "BSD-3-Clause",
