@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+AT_ONCE = 64  # pixels
+
 
 def upsampled_conv(conv: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
     """3x3(x3) convolution of `x` enlarged to twice its size (nearest), with `skip` beside it.
@@ -27,12 +29,8 @@ def upsampled_conv(conv: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
     return out if skip is None else out + plain(skip, conv.weight[:, channels:], padding=1)
 
 
-def upsampled_conv_at(conv: nn.Module, x: Tensor, skip: Tensor | None, at: Tensor) -> Tensor:
-    """What `upsampled_conv` holds in the three pixels along each axis around some pixels; beyond the border it goes on.
-
-    Products of matrices: convolutions of a thousand windows of five pixels take several times longer. Where in its
-    coarse pixel the wanted one lies decides which of the coarse pixels each weight meets, so pixels alike in that
-    are taken together.
+def by_halves(at: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort pixels by which half of their coarse pixel they are, along each axis.
 
     Parameters
     ----------
@@ -41,8 +39,34 @@ def upsampled_conv_at(conv: nn.Module, x: Tensor, skip: Tensor | None, at: Tenso
 
     Returns
     -------
+    tuple of Tensor
+        The pixels as (2**dims, most, 1 + dims), filled up with pixel zero, and the row of each in the flattened table.
+    """
+    dims = at.shape[1] - 1
+    kind = (at[:, 1:] % 2 * 2 ** torch.arange(dims - 1, -1, -1, device=at.device)).sum(dim=1)
+    count = F.one_hot(kind, 2**dims).cumsum(dim=0)
+    # Sizes that hardly change from step to step: for each new one a CPU prepares, and keeps, a program.
+    most = -(-int(count[-1].max()) // AT_ONCE) * AT_ONCE
+    row = kind * most + count.gather(1, kind[:, None])[:, 0] - 1
+    table = at.new_zeros(2**dims * most, 1 + dims).index_copy(0, row, at)
+    return table.reshape(2**dims, most, -1), row
+
+
+def upsampled_conv_at(conv: nn.Module, x: Tensor, skip: Tensor | None, at: Tensor) -> Tensor:
+    """What `upsampled_conv` holds in the three pixels along each axis around some pixels; beyond the border it goes on.
+
+    Products of matrices: convolutions of a thousand windows of five pixels take several times longer. Which half of its
+    coarse pixel the wanted one is decides which of the coarse pixels each weight meets.
+
+    Parameters
+    ----------
+    at : Tensor
+        (2**dims, K, 1 + dims): sample and position of the pixels, as `by_halves` sorts them.
+
+    Returns
+    -------
     Tensor
-        (K, channels, 3, 3), or with one 3 more for volumes.
+        (2**dims * K, channels, 3, 3), or with one 3 more for volumes.
     """
     assert isinstance(conv, nn.Conv2d | nn.Conv3d)
     dims, channels = x.ndim - 2, x.shape[1]
@@ -56,13 +80,10 @@ def upsampled_conv_at(conv: nn.Module, x: Tensor, skip: Tensor | None, at: Tenso
     # Now (out, in, half, coarse, around, half, coarse, around ...).
     halves, coarse, arounds = (range(first, 2 + 3 * dims, 3) for first in (2, 3, 4))
     matrices = weight.permute(*halves, *coarse, 1, *arounds, 0).reshape(2**dims, 3**dims * channels, -1)
-    sample, position = at[:, :1], at[:, 1:]
-    kind = (position % 2 * 2 ** torch.arange(dims - 1, -1, -1, device=at.device)).sum(dim=1)
-    order = kind.argsort()
-    rows = windows(x, torch.cat([sample, position // 2 - 1], dim=1)[order], 3).movedim(1, -1).flatten(1)
-    counts = torch.bincount(kind, minlength=2**dims).tolist()
-    answers = torch.cat([r @ m for r, m in zip(rows.split(counts), matrices, strict=True)])
-    out = answers[order.argsort()].reshape(len(at), *(3,) * dims, -1).movedim(-1, 1)
+    sample, position = at.flatten(0, 1).split([1, dims], dim=1)
+    rows = windows(x, torch.cat([sample, position // 2 - 1], dim=1), 3).movedim(1, -1)
+    answers = torch.bmm(rows.reshape(2**dims, at.shape[1], -1), matrices)
+    out = answers.reshape(len(sample), *(3,) * dims, -1).movedim(-1, 1)
     if skip is not None:
         plain = F.conv2d if dims == 2 else F.conv3d
         out = out + plain(windows(skip, torch.cat([sample, position - 2], dim=1), 5), conv.weight[:, channels:])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_recon.models._blocks import CONV, blur_pool, double_conv
 from napari_recon.models._gates import SkipAttention
-from napari_recon.models._upsampling import conv_of_windows, upsampled_conv, upsampled_conv_at, windows
+from napari_recon.models._upsampling import by_halves, conv_of_windows, upsampled_conv, upsampled_conv_at, windows
 
 
 class UNet(nn.Module):
@@ -102,11 +102,12 @@ class UNet(nn.Module):
     def _at(self, x: Tensor, skip: Tensor | None, at: Tensor) -> Tensor:
         """The last block and the tail, for some pixels: each is made of the five pixels around it along each axis."""
         first, act, second, last_act = self.decoder[-1].children()
-        around = act(upsampled_conv_at(first, x, skip, at))
+        table, row = by_halves(at)
+        around = act(upsampled_conv_at(first, x, skip, table))
         # Beyond the border are zeros, not answers.
-        whole = self.upsample(torch.ones_like(x[:1, :1]))
-        inside = windows(whole, torch.cat([torch.zeros_like(at[:, :1]), at[:, 1:] - 1], dim=1), 3)
-        return conv_of_windows(self.tail, last_act(conv_of_windows(second, around * inside)))
+        whole, position = self.upsample(torch.ones_like(x[:1, :1])), table.flatten(0, 1)[:, 1:]
+        inside = windows(whole, torch.cat([torch.zeros_like(position[:, :1]), position - 1], dim=1), 3)
+        return conv_of_windows(self.tail, last_act(conv_of_windows(second, around * inside)))[row]
 
 
 def _initialise(module: nn.Module) -> None:
