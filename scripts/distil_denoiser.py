@@ -12,14 +12,11 @@ It goes on from ``OUT/last.pt`` when that exists; the learning rate falls to zer
 
 import argparse
 import copy
-import json
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from _core_minutes import CoreMinutes
 from pretrain_denoiser import CleanPatches, UniversalUNet, degrade, export, load_photographs, validate
-from pretrain_upscaler import Muon
 from torch import Tensor, nn
 
 from napari_recon.checkpoint import TrainedModel
@@ -74,32 +71,16 @@ def main() -> None:
     network = UniversalUNet()
     network.load_state_dict({k: v.float() for k, v in TrainedModel.load(args.teacher).weights.items()})
     network = network.to(memory_format=torch.channels_last)
-    teacher, averaged = (copy.deepcopy(network).requires_grad_(False) for _ in range(2))
+    teacher = copy.deepcopy(network).requires_grad_(False)
     inner = [p for p in network.parameters() if p.shape[-1] == 3 and p.shape[0] == p.shape[1]]
-    outer = [p for p in network.parameters() if all(p is not q for q in inner)]
-    muon, adam = Muon(inner), torch.optim.Adam(outer, betas=(0.9, 0.99))
-    step, minutes = 0, 0.0
-    last = args.out / "last.pt"
-    if last.exists():
-        saved: dict[str, Any] = torch.load(last, weights_only=True)
-        network.load_state_dict(saved["network"])
-        averaged.load_state_dict(saved["averaged"])
-        adam.load_state_dict(saved["adam"])
-        muon.moments = saved["muon"]
-        step, minutes = saved["step"], saved["minutes"]
-    else:
-        print({"step": 0, "validation_gain_db": round(validate(network, validation), 3)}, flush=True)
-    rng = torch.Generator().manual_seed(args.seed + step)
-    clean = CleanPatches(photos, seed=args.seed + step, share=args.photographs)
+    training = CoreMinutes(network, inner, args.out, args.core_minutes, args.learning_rate)
+    rng = torch.Generator().manual_seed(args.seed + training.step)
+    clean = CleanPatches(photos, seed=args.seed + training.step, share=args.photographs)
     bfloat16 = choose_precision(torch.device("cpu")) is torch.bfloat16
     kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
-    before, began, running = minutes, time.process_time(), 0.0
-    while True:
-        minutes = before + (time.process_time() - began) / 60
-        used = min(minutes / args.core_minutes, 1.0)
-        rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
-        if step % USES == 0:
+    while training.used < 1:
+        if not kept or training.step % USES == 0:
             noisy, truth, told = degrade(clean.draw(args.batch, args.patch), rng)
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 answer = eight_answers(teacher, noisy, told)
@@ -112,36 +93,11 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             answer = network(turn(noisy, *orientation), turn_told(told, bool(transposed)))
         error = (answer.float() - turn(target, *orientation)).square().mean(dim=(1, 2, 3))
-        loss = (weight * error).mean()
-        network.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        adam.param_groups[0]["lr"] = rate
-        adam.step()
-        muon.step(rate)
-        step += 1
-        with torch.no_grad():
-            decay = min(0.999, step / (step + 20))
-            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
-        running += float(loss.detach())
-        if step % 100 == 0 or used >= 1:
-            entry = {
-                "step": step,
-                "core_minutes": round(minutes, 2),
-                "loss": round(running / ((step - 1) % 100 + 1), 4),
-                "validation_gain_db": round(validate(averaged, validation), 3),
-            }
-            running = 0.0
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(entry) + "\n")
-            print(entry, flush=True)
-            state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "adam": adam.state_dict()}
-            temporary = last.with_suffix(".tmp")
-            torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
-            temporary.replace(last)
-            export(averaged, args.out, step, "scripts/pretrain_denoiser.py, then scripts/distil_denoiser.py")
-        if used >= 1:
-            break
+        training.update((weight * error).mean())
+        if training.step % 100 == 0 or training.used >= 1:
+            training.note({"validation_gain_db": round(validate(training.averaged, validation), 3)})
+            script = "scripts/pretrain_denoiser.py, then scripts/distil_denoiser.py"
+            export(training.averaged, args.out, training.step, script)
 
 
 if __name__ == "__main__":

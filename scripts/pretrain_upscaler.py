@@ -17,15 +17,12 @@ that exists; the learning rate falls over the second half of the budget, which a
 """
 
 import argparse
-import copy
 import datetime
-import json
 import math
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from _core_minutes import CoreMinutes
 from PIL import Image as PilImage
 from pretrain_denoiser import CleanPatches, load_photographs
 from torch import Tensor, nn
@@ -39,36 +36,6 @@ from napari_recon.models.generators import enlarge
 from napari_recon.quality.trust import typical_roughness
 
 Pairs = list[tuple[Tensor, Tensor]]
-
-
-class Muon:
-    """Gradient descent with momentum whose steps are made orthogonal, for the 3x3 kernels between equal layers.
-
-    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), a step scaled to the size of
-    Adam's as by Liu et al., "Muon is scalable for LLM training" (2025), so that one learning rate serves both.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], momentum: float = 0.95) -> None:
-        self.parameters, self.momentum = parameters, momentum
-        self.moments = [torch.zeros_like(p) for p in parameters]
-
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Take a step of this size along the gradients."""
-        for p, moment in zip(self.parameters, self.moments, strict=True):
-            assert p.grad is not None
-            moment.lerp_(p.grad, 1 - self.momentum)
-            matrix = _orthogonal(p.grad.lerp(moment, self.momentum).flatten(1))
-            p.add_(matrix.view_as(p), alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
-
-
-def _orthogonal(matrix: Tensor) -> Tensor:
-    """Nearest matrix of orthonormal rows, by five Newton-Schulz iterations (rows not more than columns)."""
-    x = matrix / (matrix.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x
 
 
 def by_bicubic(fine: Tensor, scale: int) -> Tensor:
@@ -219,60 +186,21 @@ def main() -> None:
     precision = choose_precision(torch.device("cpu"))
     if args.start:
         start_from(network, args.scale, args.start)
-    averaged = copy.deepcopy(network).requires_grad_(False)
     inner = [p for name, p in network.named_parameters() if "body" in name or "merge" in name]
-    outer = [p for name, p in network.named_parameters() if not ("body" in name or "merge" in name)]
-    muon, adam = Muon(inner), torch.optim.Adam(outer, betas=(0.9, 0.99))
-    step, minutes = 0, 0.0
-    last = args.out / "last.pt"
-    if last.exists():
-        saved: dict[str, Any] = torch.load(last, weights_only=True)
-        network.load_state_dict(saved["network"])
-        averaged.load_state_dict(saved["averaged"])
-        adam.load_state_dict(saved["adam"])
-        muon.moments = saved["muon"]
-        step, minutes = saved["step"], saved["minutes"]
-    rng = torch.Generator().manual_seed(args.seed + step)
-    patches = CleanPatches(photos, seed=args.seed + step, share=args.photographs)
+    training = CoreMinutes(network, inner, args.out, args.core_minutes, args.learning_rate)
+    rng = torch.Generator().manual_seed(args.seed + training.step)
+    patches = CleanPatches(photos, seed=args.seed + training.step, share=args.photographs)
 
-    before, began, running = minutes, time.process_time(), 0.0
-    while True:
-        minutes = before + (time.process_time() - began) / 60
-        used = min(minutes / args.core_minutes, 1.0)
-        rate = args.learning_rate * min(1.0, (step + 1) / 100, 2 * (1 - used))
+    while training.used < 1:
         coarse, fine = make_pairs(patches.draw(args.batch, side), first, args.scale, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
             enlarged = network(coarse)
-        loss = distance(enlarged - fine, first)
-        network.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        adam.param_groups[0]["lr"] = rate
-        adam.step()
-        muon.step(rate)
-        step += 1
-        with torch.no_grad():
-            decay = min(0.999, step / (step + 20))
-            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
-        running += float(loss.detach())
-        if step % 250 == 0 or used >= 1:
-            entry = {
-                "step": step,
-                "core_minutes": round(minutes, 2),
-                "loss": round(running / ((step - 1) % 250 + 1), 5),
-            }
-            entry |= validate(averaged, validation, first_unseen, args.scale)
-            running = 0.0
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(entry) + "\n")
-            print(entry, flush=True)
-            state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "adam": adam.state_dict()}
-            temporary = last.with_suffix(".tmp")
-            torch.save({**state, "muon": muon.moments, "step": step, "minutes": minutes}, temporary)
-            temporary.replace(last)
-            export(averaged, config, args.out / f"{name}.safetensors", args.use, step, minutes, validation)
-        if used >= 1:
-            break
+        training.update(distance(enlarged - fine, first))
+        if training.step % 250 == 0 or training.used >= 1:
+            averaged = training.averaged
+            training.note(validate(averaged, validation, first_unseen, args.scale))
+            target = args.out / f"{name}.safetensors"
+            export(averaged, config, target, args.use, training.step, training.minutes, validation)
 
 
 if __name__ == "__main__":
