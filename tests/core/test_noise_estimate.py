@@ -204,3 +204,11 @@ def test_weak_edges_that_hide_in_the_noise_do_not_pass_for_noise(seed):
     scene = PHANTOMS["dead_leaves"]((256, 256), rng).astype(np.float64)
     noisy = rng.poisson(scene * 25) + 20 + rng.normal(0, 1.5, scene.shape)
     assert estimate_noise([noisy[None]]).gain == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("membranes", 30), ("texture", 34), ("texture", 39), ("dead_leaves", 32)])
+def test_specimen_that_is_everywhere_does_not_pass_for_noise(kind, seed):
+    noisy = _take(_scene(kind, seed), np.random.default_rng(seed), 2.0, 100.0, 3.0, photons=100)
+    found = estimate_noise([noisy[None]])
+    bright = np.quantile(noisy, 0.98)
+    assert found.variance(bright) == pytest.approx(2 * (bright - 100) + 9, rel=0.1)

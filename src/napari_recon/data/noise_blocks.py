@@ -134,7 +134,7 @@ def measure_band(
     side = band.side
     weight, coarse_weight = _weights(band, correlation)
     freedom = float((weight > 0).sum())
-    starts, raw, order = _starts(views, side, walls)
+    starts, raw, order = block_starts(views, side, walls)
     count = sum(len(s) for s in starts)
     if not count or (walls and count < FEW):
         return None
@@ -148,7 +148,7 @@ def measure_band(
     rough = fit_curve(raw[order < ROUGH], energy[order < ROUGH], freedom)
     # The mean of a block is itself noisy, which would flatten the curve: so its noise is taken out, and fitted again.
     share = math.prod(1 + 2 * sum(r ** (d * d) for d in range(1, side)) for r in correlation) / side**2
-    settled = np.concatenate([_settled(v, s, side, rough, share) for v, s in used])
+    settled = np.concatenate([settled_brightness(v, s, side, rough, share) for v, s in used])
     some = order < BLOCKS
     curve = fit_curve(settled[some], energy[some], freedom)
     # White noise is as strong in blocks without coarse structure as elsewhere, weak edges are not.
@@ -175,7 +175,7 @@ def _weights(band: Band, correlation: Correlation) -> tuple[FloatArray, FloatArr
     return np.where(used, 1 / power, 0), np.where((frequency > 0) & (frequency < band.lowest), 1 / power, 0)
 
 
-def _starts(
+def block_starts(
     views: Sequence[View], side: int, walls: Sequence[float]
 ) -> tuple[list[NDArray[np.intp]], FloatArray, NDArray[np.intp]]:
     """Blocks of all views: all that are rare in brightness, and some of those that are not.
@@ -194,7 +194,7 @@ def _starts(
             free &= np.isfinite(_mean(view.noisy, side))
         for wall in walls:
             # A wide look around: chosen by its own pixels, a block would be chosen by its noise.
-            free &= _shifted(uniform_filter((view.bright == wall) * 1.0, WALL_REACH), side) < WALL_SHARE
+            free &= shifted(uniform_filter((view.bright == wall) * 1.0, WALL_REACH), side) < WALL_SHARE
         grid = np.argwhere(free[:: side // 2, :: side // 2]) * (side // 2)
         corners.append(grid)
         means.append(mean[tuple(grid.T)])
@@ -217,9 +217,14 @@ def _energies(
     noisy: FloatArray, starts: NDArray[np.intp], side: int, weights: tuple[FloatArray, FloatArray]
 ) -> FloatArray:
     """Mean squares (n, 2) of the cosines of each block under either weight, in units of the variance of a pixel."""
-    blocks = sliding_window_view(noisy, (side, side))[tuple(starts.T)]
-    power = dctn(blocks, axes=(1, 2), norm="ortho") ** 2
+    power = cosines_squared(noisy, starts, side)
     return np.stack([np.einsum("nij,ij->n", power, w) / float((w > 0).sum()) for w in weights], axis=1)
+
+
+def cosines_squared(noisy: FloatArray, starts: NDArray[np.intp], side: int) -> FloatArray:
+    """Squares (n, side, side) of the cosines of each block."""
+    blocks = sliding_window_view(noisy, (side, side))[tuple(starts.T)]
+    return np.asarray(dctn(blocks, axes=(1, 2), norm="ortho") ** 2)
 
 
 def _mean(image: FloatArray, side: int) -> FloatArray:
@@ -228,16 +233,16 @@ def _mean(image: FloatArray, side: int) -> FloatArray:
     mean = np.asarray(uniform_filter(np.where(finite, image, 0), side))
     if not finite.all():
         mean[uniform_filter((~finite) * 1.0, side) > 0.5 / side**2] = np.nan
-    return _shifted(mean, side)
+    return shifted(mean, side)
 
 
-def _shifted(image: NDArray[Any], side: int) -> NDArray[Any]:
+def shifted(image: NDArray[Any], side: int) -> NDArray[Any]:
     """From the centre of a block, where filters write, to its first pixel; blocks that would stick out are left off."""
     half = side // 2
     return image[half : image.shape[0] - side + half + 1, half : image.shape[1] - side + half + 1]
 
 
-def _settled(view: View, starts: NDArray[np.intp], side: int, curve: NoiseCurve, share: float) -> FloatArray:
+def settled_brightness(view: View, starts: NDArray[np.intp], side: int, curve: NoiseCurve, share: float) -> FloatArray:
     """Brightness of blocks without its noise: drawn to that of the surroundings as far as it varies by noise.
 
     The local linear filter of Lee (IEEE TPAMI 1980). `share` is the variance of a mean over that of a pixel.
@@ -251,4 +256,4 @@ def _settled(view: View, starts: NDArray[np.intp], side: int, curve: NoiseCurve,
     spread = uniform_filter((mean - around) ** 2, 3 * side)
     noise = curve.variance(around) * share
     settled = around + np.clip(1 - noise / np.maximum(spread, 1e-300), 0, 1) * (mean - around)
-    return np.asarray(_shifted(settled, side)[tuple(starts.T)])
+    return np.asarray(shifted(settled, side)[tuple(starts.T)])

@@ -2,8 +2,9 @@
 
 The flattest blocks tell whether neighbouring pixels are in step (`noise_correlation`). Then the energy of small blocks
 in the frequencies that specimen reaches least is fitted against brightness (`noise_blocks`, `noise_curve`), once with
-a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. In a
-movie the difference of two frames holds no specimen where nothing moves, and is one more such finding.
+a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. Where
+many blocks show specimen, a small network tells it from the noise (`noise_learned`). In a movie the difference of two
+frames holds no specimen where nothing moves, and is one more such finding.
 """
 
 import math
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from napari_recon.data.noise_blocks import IN_STEP, WHITE, View, crops, load, measure_band, windows
 from napari_recon.data.noise_correlation import BLOCK, LEAST, noise_correlation
 from napari_recon.data.noise_curve import NoiseCurve, curve_points
+from napari_recon.data.noise_learned import learned_curve
 from napari_recon.data.noise_movie import frame_differences
 
 MOST_GROWTH = 1.25  # of the variance of frame differences from one frame to two
 CLEARLY_FRAME = 0.95  # of the variance of frame differences: each frame by itself knows less, what moves is no noise
 EMPTY = np.zeros((BLOCK, BLOCK))
+CLEARLY_NOISY = 4.0  # variance in units of that of rounding, which otherwise is no longer white
+EXPLAINED = 0.98  # share of blocks that show noise alone, from which on the curve is exact, in step or not
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
 FloatArray = NDArray[np.float64]
 
@@ -165,7 +169,8 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     """Correlation first, then the lower of the noise curves in the bands that suit it."""
     noisy, bright = windows(views, BLOCK, BLOCK // 2, 6000, walls)
     correlation = noise_correlation(bright, noisy)
-    bands = WHITE if max(correlation) < LEAST else IN_STEP
+    white = max(correlation) < LEAST
+    bands = WHITE if white else IN_STEP
     measured: list[tuple[NoiseCurve, FloatArray, FloatArray, float]] = []
     for band in reversed(bands):  # the coarser first, to check the finer
         found = measure_band(views, band, correlation, walls, floor, measured[0][0] if measured else None)
@@ -175,6 +180,11 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     if not measured:
         return _Found(NoiseCurve(0.0, 0.0, floor, floor, 0.0), correlation, ())
     curve = measured[0][0]
+    single = views[0].noisy is views[0].bright
+    if white and single and not walls and curve.share < EXPLAINED and curve.at_dark > CLEARLY_NOISY * floor:
+        learned = learned_curve(views, curve)
+        if learned:
+            return _Found(learned[0], correlation, tuple(learned[1].values()))
     for other in measured[1:]:
         curve = curve.lowered_to(other[0])
     # What each band finds at each brightness by itself; again the quieter counts.
