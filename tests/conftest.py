@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from napari_recon import api
 from napari_recon.data.phantoms import nuclei
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
