@@ -6,19 +6,19 @@ Images are those of `pretrain_denoiser.py`, reduced more sharply, without the tw
 looks at. Their noise is simulated, so its variance is known: Gaussian and Poisson-Gaussian, some of it a little in
 step, some rounded. The noise curve that the network is to mend is the true one, made wrong by chance, mostly too high.
 
-It writes ``OUT/noise_learned.safetensors``; ``--start`` goes on from such a file.
+It writes ``OUT/noise_learned.safetensors``, and goes on from ``OUT/last.pt`` when that exists; ``--start`` begins with
+the weights of such a file.
 """
 
 import argparse
-import copy
 import math
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import skimage.data
 import torch
+from _core_minutes import CoreMinutes
 from PIL import Image as PilImage
 from pretrain_denoiser import CleanPatches, load_photographs
 from safetensors.torch import load_file, save_file
@@ -30,6 +30,7 @@ from napari_recon.data.noise_learned import SIDE, blocks_against
 
 COSINES = SIDE**2
 ROUNDS = 3  # of the fit of a line
+PLACES = ("dark", "middle", "bright", "lowest")  # where the variance is compared with the truth
 
 
 class Scenes(NamedTuple):
@@ -219,39 +220,26 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
-    rng = np.random.default_rng(args.seed)
     photos = load_photographs(args.images, 256, resample=PilImage.Resampling.LANCZOS)
     looked_at = [skimage.data.camera(), skimage.data.moon()]
     photos = [p for p in photos if not any(np.array_equal(p, other) for other in looked_at)]
-    clean = CleanPatches([p for i, p in enumerate(photos) if i % 15], args.seed, phantoms=200, share=0.65)
     unseen, fixed = CleanPatches(photos[::15], seed=98, phantoms=60, share=0.65), np.random.default_rng(99)
     validation = [draw(unseen, fixed) for _ in range(10)]
 
     network = NoiseNetwork()
     if args.start:
         network.load_state_dict(load_file(args.start))
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
-    began, step, used = time.process_time(), 0, 0.0
-    while used < 1:
-        rate = min(1.0, (step + 1) / 100, 2 * (1 - used))  # falls over the second half
-        optimizer.param_groups[0]["lr"] = args.learning_rate * rate
+    training = CoreMinutes(network, [], args.out, args.core_minutes, args.learning_rate)
+    rng = np.random.default_rng(args.seed + training.step)
+    clean = CleanPatches([p for i, p in enumerate(photos) if i % 15], args.seed + training.step, 200, share=0.65)
+    while training.used < 1:
         scenes = draw(clean, rng)
-        loss, _ = losses(network, mirrored(scenes) if rng.random() < 0.5 else scenes)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            decay = min(0.998, step / (step + 50))
-            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
-        used = (time.process_time() - began) / 60 / args.core_minutes
-        if step % 200 == 0 or used >= 1:
+        training.update(losses(network, mirrored(scenes) if rng.random() < 0.5 else scenes)[0])
+        if training.step % 200 == 0 or training.used >= 1:
             with torch.no_grad():
-                errors = torch.cat([losses(averaged, v)[1] for v in validation])
-            print(step, f"{used:.0%}", "mean errors", *(f"{e:.3f}" for e in errors.mean(dim=0).tolist()), flush=True)
-            save_file(averaged.state_dict(), args.out / "noise_learned.safetensors")
+                errors = torch.cat([losses(training.averaged, v)[1] for v in validation]).mean(dim=0)
+            training.note(dict(zip(PLACES, errors.tolist(), strict=True)))
+            save_file(training.averaged.state_dict(), args.out / "noise_learned.safetensors")
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     if white and single and not walls and curve.share < EXPLAINED and curve.at_dark > CLEARLY_NOISY * floor:
         learned = learned_curve(views, curve)
         if learned:
-            return _Found(learned[0], correlation, tuple(learned[1].values()))
+            return _Found(learned[0], correlation, learned[1])
     for other in measured[1:]:
         curve = curve.lowered_to(other[0])
     # What each band finds at each brightness by itself; again the quieter counts.

@@ -27,7 +27,9 @@ FEWEST = 200  # blocks in all
 FEWEST_IN_STEP = 30  # for the noise of a step to be shown
 
 
-def learned_curve(views: Sequence[View], start: NoiseCurve) -> tuple[NoiseCurve, dict[int, tuple[float, float]]] | None:
+def learned_curve(
+    views: Sequence[View], start: NoiseCurve
+) -> tuple[NoiseCurve, tuple[tuple[float, float], ...]] | None:
     """Measure white noise, beginning from another estimate of it.
 
     Returns
@@ -41,7 +43,7 @@ def learned_curve(views: Sequence[View], start: NoiseCurve) -> tuple[NoiseCurve,
         return None
     used = np.flatnonzero(np.bincount(step, minlength=BINS))
     middle = np.array([brightness[step == n].mean() for n in used])
-    log_ratio, log_weight = step_answers([energy[step == n] for n in used], _weights())
+    log_ratio, log_weight = _answers([energy[step == n] for n in used])
     at_dark, at_bright = _line(
         (middle - start.dark) / (start.bright - start.dark),
         start.variance(middle),
@@ -51,7 +53,7 @@ def learned_curve(views: Sequence[View], start: NoiseCurve) -> tuple[NoiseCurve,
     )
     variance = start.variance(middle) * np.exp(log_ratio)
     many = np.bincount(step, minlength=BINS)[used] >= FEWEST_IN_STEP
-    points = {int(n): (float(b), float(v)) for n, b, v in zip(used[many], middle[many], variance[many], strict=True)}
+    points = tuple((float(b), float(v)) for b, v in zip(middle[many], variance[many], strict=True))
     return NoiseCurve(start.dark, start.bright, at_dark, at_bright, start.share), points
 
 
@@ -85,7 +87,7 @@ def blocks_against(
     return energy, settled, np.clip(place * BINS, 0, BINS - 1).astype(np.intp)
 
 
-def step_answers(energies: Sequence[FloatArray], weights: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
+def _answers(energies: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """What the network says to the blocks of each step.
 
     Returns
@@ -93,6 +95,7 @@ def step_answers(energies: Sequence[FloatArray], weights: Mapping[str, FloatArra
     log_ratio, log_weight : numpy.ndarray
         Logarithm of the variance of the noise in units of the noise curve, and of the weight of this finding.
     """
+    weights = _weights()
 
     def layer(name: str, x: FloatArray) -> FloatArray:
         return np.asarray(x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"])
