@@ -1,5 +1,6 @@
 """What holds for every panel: narrow, explained, in the theme's colours, and quick to open."""
 
+import builtins
 import subprocess
 import sys
 from types import ModuleType
@@ -23,6 +24,7 @@ from .conftest import SIZE, noisy_image
 PANELS = ["Denoise", "Sample", "Upscale", "Train"]
 CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
 WINDOW_HEIGHT = 880
+IMPORT = builtins.__import__
 
 
 @pytest.fixture(params=PANELS)
@@ -40,6 +42,11 @@ def test_may_be_closed_while_torch_is_being_imported(panel, monkeypatch):
     assert not session().devices
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # as it is then: nothing in it yet
     panel.left()
+
+
+def test_imports_are_what_they_were_once_torch_is_there(panel, qtbot):
+    qtbot.waitUntil(lambda: bool(session().devices), timeout=60_000)
+    assert builtins.__import__ is IMPORT
 
 
 @pytest.mark.parametrize("height", [800, 500])
