@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
+from napari_recon.data.noise_curve import BINS
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
+from napari_recon.data.noise_learned import SIDES
+from napari_recon.data.noise_network import Blocks, answer, shapes
 from napari_recon.data.phantoms import PHANTOMS
 
 TOLERANCE = 0.3
@@ -198,6 +202,16 @@ def test_simulated_noise_has_the_variance_and_the_mean_that_were_asked_for(gain,
         assert drawn.var() == pytest.approx(known.variance(level), rel=0.03)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_integers_kept_as_floats_are_measured_like_integers(scale):
+    image = np.round(_take(_scene("filaments", 4), np.random.default_rng(0), 1.0, 5.0, 0.4, photons=60)).astype(
+        np.uint8
+    )
+    as_integers, as_floats = (estimate_noise([pixels[None]]) for pixels in (image, image * np.float32(scale)))
+    assert as_floats.gain == pytest.approx(as_integers.gain * scale, rel=0.02)
+    assert as_floats.read_noise == pytest.approx(as_integers.read_noise * scale, rel=0.02)
+
+
 @pytest.mark.parametrize("seed", [10, 14])
 def test_weak_edges_that_hide_in_the_noise_do_not_pass_for_noise(seed):
     rng = np.random.default_rng(seed)
@@ -212,3 +226,33 @@ def test_specimen_that_is_everywhere_does_not_pass_for_noise(kind, seed):
     found = estimate_noise([noisy[None]])
     bright = np.quantile(noisy, 0.98)
     assert found.variance(bright) == pytest.approx(2 * (bright - 100) + 9, rel=0.1)
+
+
+def test_the_noise_network_gives_with_numpy_what_it_was_trained_to_give_with_torch():
+    rng = np.random.default_rng(0)
+    width = 8
+
+    def some(*shape):
+        return (0.3 * rng.standard_normal(shape)).astype(np.float32)
+
+    weights = {"position": some(len(SIDES) * BINS, width), "prior": some(1)[0]}
+    for name, (inputs, outputs) in shapes(SIDES, (6, 5), width).items():
+        weights |= {f"{name}.weight": some(outputs, inputs), f"{name}.bias": some(outputs)}
+    sizes = []
+    for side in SIDES:
+        present = (rng.random((3, BINS, 40)) < 0.8).astype(np.float32)
+        present[0, 5:] = 0  # steps of brightness without any block
+        energy = rng.chisquare(1, (3, BINS, 40, side**2)).astype(np.float32) * present[..., None]
+        place = np.sort(rng.random((3, BINS)).astype(np.float32))
+        sizes.append(Blocks(energy, present, place, 1 + place))
+    ends, contrast = np.tile(np.float32([1, 2]), (3, 1)), np.ones((3, 1), np.float32)
+    by_numpy = answer(np, weights, sizes, ends, contrast)
+    by_torch = answer(
+        torch,
+        {name: torch.as_tensor(w) for name, w in weights.items()},
+        [Blocks(*map(torch.from_numpy, blocks)) for blocks in sizes],
+        torch.from_numpy(ends),
+        torch.from_numpy(contrast),
+    )
+    for a, b in zip(by_numpy, by_torch, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=1e-5)

@@ -120,10 +120,12 @@ def measure_band(
     walls: Sequence[float],
     floor: float,
     coarser: NoiseCurve | None = None,
+    all_blocks: bool = False,
 ) -> tuple[NoiseCurve, FloatArray, FloatArray, float] | None:
     """Fit a noise curve to the energy of the blocks within a band of frequencies.
 
-    `coarser` is the curve of a coarser band, which must not contradict quieter flat blocks.
+    `coarser` is the curve of a coarser band, which must not contradict quieter flat blocks. With `all_blocks` flat ones
+    are not looked at by themselves.
 
     Returns
     -------
@@ -151,6 +153,8 @@ def measure_band(
     settled = np.concatenate([settled_brightness(v, s, side, rough, share) for v, s in used])
     some = order < BLOCKS
     curve = fit_curve(settled[some], energy[some], freedom)
+    if all_blocks:
+        return curve, settled[some], energy[some], freedom
     # White noise is as strong in blocks without coarse structure as elsewhere, weak edges are not.
     flat = flattest(settled, coarse / curve.variance(settled), float((coarse_weight > 0).sum()))
     lower = lower_where_flat(curve, settled[flat], energy[flat], freedom, coarser)

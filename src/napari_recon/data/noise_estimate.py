@@ -1,10 +1,10 @@
 """Measure the noise of an image from the image alone, or of a movie from what changes between its frames.
 
 The flattest blocks tell whether neighbouring pixels are in step (`noise_correlation`). Then the energy of small blocks
-in the frequencies that specimen reaches least is fitted against brightness (`noise_blocks`, `noise_curve`), once with
-a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only adds to noise. Where
-many blocks show specimen, a small network tells it from the noise (`noise_learned`). In a movie the difference of two
-frames holds no specimen where nothing moves, and is one more such finding.
+in the frequencies that specimen reaches least is fitted against brightness (`noise_blocks`, `noise_curve`). In a single
+image of white noise a small network tells noise from specimen better, starting from that (`noise_learned`). Otherwise
+it is fitted once with a view to smooth specimen and once to sharp edges; the quieter finding counts, as specimen only
+adds to noise. In a movie the difference of two frames holds no specimen where nothing moves, and is one more finding.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_recon.data.noise_blocks import IN_STEP, WHITE, View, crops, load, measure_band, windows
+from napari_recon.data.noise_blocks import FINE, IN_STEP, WHITE, View, crops, load, measure_band, windows
 from napari_recon.data.noise_correlation import BLOCK, LEAST, noise_correlation
 from napari_recon.data.noise_curve import NoiseCurve, curve_points
 from napari_recon.data.noise_learned import learned_curve
@@ -25,7 +25,7 @@ MOST_GROWTH = 1.25  # of the variance of frame differences from one frame to two
 CLEARLY_FRAME = 0.95  # of the variance of frame differences: each frame by itself knows less, what moves is no noise
 EMPTY = np.zeros((BLOCK, BLOCK))
 CLEARLY_NOISY = 4.0  # variance in units of that of rounding, which otherwise is no longer white
-EXPLAINED = 0.98  # share of blocks that show noise alone, from which on the curve is exact, in step or not
+SOME = 2**16  # pixels, of which to learn by which step pixel values are rounded
 CORRELATED = 0.1  # lag-1 correlation from which neighbouring pixels share noise
 FloatArray = NDArray[np.float64]
 
@@ -170,9 +170,15 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     noisy, bright = windows(views, BLOCK, BLOCK // 2, 6000, walls)
     correlation = noise_correlation(bright, noisy)
     white = max(correlation) < LEAST
-    bands = WHITE if white else IN_STEP
+    # The learned finding replaces the others where it was taught: a single image, white noise, no cut-off values.
+    if white and views[0].noisy is views[0].bright and not walls:
+        start = measure_band(views, FINE, correlation, walls, floor, all_blocks=True)
+        least = CLEARLY_NOISY * max(floor, _rounding(views[0].bright))
+        learned = learned_curve(views, start[0]) if start and start[0].at_dark > least else None
+        if learned:
+            return _Found(learned[0], correlation, learned[1])
     measured: list[tuple[NoiseCurve, FloatArray, FloatArray, float]] = []
-    for band in reversed(bands):  # the coarser first, to check the finer
+    for band in reversed(WHITE if white else IN_STEP):  # the coarser first, to check the finer
         found = measure_band(views, band, correlation, walls, floor, measured[0][0] if measured else None)
         measured = [found, *measured] if found else measured
     if not measured and walls:
@@ -180,11 +186,6 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     if not measured:
         return _Found(NoiseCurve(0.0, 0.0, floor, floor, 0.0), correlation, ())
     curve = measured[0][0]
-    single = views[0].noisy is views[0].bright
-    if white and single and not walls and curve.share < EXPLAINED and curve.at_dark > CLEARLY_NOISY * floor:
-        learned = learned_curve(views, curve)
-        if learned:
-            return _Found(learned[0], correlation, learned[1])
     for other in measured[1:]:
         curve = curve.lowered_to(other[0])
     # What each band finds at each brightness by itself; again the quieter counts.
@@ -192,6 +193,13 @@ def _measure(views: Sequence[View], walls: Sequence[float], floor: float) -> _Fo
     steps = sorted(set().union(*points))
     quietest = [min((p[s] for p in points if s in p), key=lambda point: point[1]) for s in steps]
     return _Found(curve, correlation, tuple(quietest))
+
+
+def _rounding(pixels: FloatArray) -> float:
+    """Variance that rounding to the smallest step between two pixel values adds; also of integers kept as floats."""
+    some = pixels.ravel()[:SOME]
+    steps = np.diff(np.unique(some[np.isfinite(some)]))
+    return float(steps.min() ** 2 / 12) if len(steps) else 0.0
 
 
 def _measure_still(

@@ -1,9 +1,8 @@
 """How much of the energy of small blocks is noise where specimen is everywhere, as learned from simulated noise.
 
 The blocks of an image are held against a first noise curve. A small network weighs them, and their cosines, by how much
-they look like noise alone. It tells for each step of brightness how far the noise is from that curve, and how sure that
-is; a straight line through the steps is the noise curve. The order of the blocks does not count, as in Zaheer et al.,
-"Deep sets" (NeurIPS 2017). Trained by ``scripts/pretrain_noise.py``.
+they look like noise alone, and tells how far the noise is from that curve (`noise_network`). Trained by
+``scripts/pretrain_noise.py``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,15 @@ from scipy.ndimage import uniform_filter
 
 from napari_recon.data.noise_blocks import View, block_starts, cosines_squared, settled_brightness, shifted
 from napari_recon.data.noise_curve import BINS, NoiseCurve
+from napari_recon.data.noise_network import Blocks, answer
 
 FloatArray = NDArray[np.floating]
 
-SIDE = 8  # of the blocks, in pixels
-AROUND = 3 * SIDE  # of their surroundings
+SIDES = (8, 4)  # of the blocks, in pixels: the smaller reach darker and brighter places, and in between sharp edges
+AROUND = 3  # sides of a block: its surroundings
 BLOCKS = 400  # of each step of brightness
 FEWEST = 200  # blocks in all
+LEAST_CONTRAST = 1.0  # range of brightness in units of the noise: in less, gain is not seen
 FEWEST_IN_STEP = 30  # for the noise of a step to be shown
 
 
@@ -36,118 +37,69 @@ def learned_curve(
     -------
     tuple or None
         The curve, and of each step of brightness its mean and the variance there by itself; None where there are too
-        few blocks to tell.
+        few blocks, or too little contrast, to tell.
     """
-    energy, brightness, step = blocks_against(views, start, BLOCKS)
-    if len(step) < FEWEST or start.bright <= start.dark:
+    contrast = (start.bright - start.dark) / np.sqrt(start.at_dark)
+    if contrast < LEAST_CONTRAST:
         return None
-    used = np.flatnonzero(np.bincount(step, minlength=BINS))
-    middle = np.array([brightness[step == n].mean() for n in used])
-    log_ratio, log_weight = _answers([energy[step == n] for n in used])
-    at_dark, at_bright = _line(
-        (middle - start.dark) / (start.bright - start.dark),
-        start.variance(middle),
-        log_ratio,
-        np.exp(log_weight),
-        np.array([start.at_dark, start.at_bright]),
-    )
-    variance = start.variance(middle) * np.exp(log_ratio)
-    many = np.bincount(step, minlength=BINS)[used] >= FEWEST_IN_STEP
-    points = tuple((float(b), float(v)) for b, v in zip(middle[many], variance[many], strict=True))
+    sorted_blocks = [blocks_against(views, start, side, BLOCKS) for side in SIDES]
+    if len(sorted_blocks[0][2]) < FEWEST:
+        return None
+    tables = [table(*blocks, start, BLOCKS) for blocks in sorted_blocks]
+    ends = np.array([[1.0, start.at_bright / start.at_dark]], np.float32)
+    one = [Blocks(*(part[None] for part in t)) for t in tables]
+    found = answer(np, _weights(), one, ends, np.array([[np.log(contrast)]], np.float32))
+    at_dark, at_bright = (float(v) * start.at_dark for v in found.ends[0])
+    largest = tables[0]
+    variance = largest.start * np.exp(found.log_ratio[0, :BINS]) * start.at_dark
+    brightness = start.dark + largest.place * (start.bright - start.dark)
+    many = largest.present.sum(axis=1) >= FEWEST_IN_STEP
+    points = tuple((float(b), float(v)) for b, v in zip(brightness[many], variance[many], strict=True))
     return NoiseCurve(start.dark, start.bright, at_dark, at_bright, start.share), points
 
 
 def blocks_against(
-    views: Sequence[View], curve: NoiseCurve, limit: int
+    views: Sequence[View], curve: NoiseCurve, side: int, limit: int
 ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Hold the blocks of an image against a noise curve.
 
     Returns
     -------
-    energy, brightness, step : numpy.ndarray
-        (blocks, 64) squares of the cosines of each block in units of the curve, the first of them replaced by the
-        energy of the coarse structure around; its brightness; and the number of its step of brightness, with no more
-        than `limit` blocks in each.
+    energy, place, step : numpy.ndarray
+        (blocks, side²) squares of the cosines of each block in units of the curve, the first of them replaced by the
+        energy of the coarse structure around; its brightness, 0 at the dark end of the curve and 1 at the bright one;
+        and the number of its step of brightness, with no more than `limit` blocks in each.
     """
-    starts, _, order = block_starts(views, SIDE, ())
+    starts, _, order = block_starts(views, side, ())
     orders = np.split(order, np.cumsum([len(s) for s in starts])[:-1])
-    energies, brightness = [np.empty((0, SIDE**2))], [np.empty(0)]
+    energies, brightness = [np.empty((0, side**2))], [np.empty(0)]
     for view, corners, places in zip(views, starts, orders, strict=True):
         few = corners[places < limit]
-        settled = settled_brightness(view, few, SIDE, curve, 1 / SIDE**2)
-        energy = cosines_squared(view.noisy, few, SIDE).reshape(len(few), -1)
+        settled = settled_brightness(view, few, side, curve, 1 / side**2)
+        energy = cosines_squared(view.noisy, few, side).reshape(len(few), -1)
         finite = np.isfinite(view.noisy)
-        mean = uniform_filter(np.where(finite, view.noisy, view.noisy[finite].mean()), SIDE)
-        coarse = uniform_filter(mean**2, AROUND) - uniform_filter(mean, AROUND) ** 2
-        energy[:, 0] = shifted(coarse.clip(0), SIDE)[tuple(few.T)] * SIDE**2
+        mean = uniform_filter(np.where(finite, view.noisy, view.noisy[finite].mean()), side)
+        coarse = uniform_filter(mean**2, AROUND * side) - uniform_filter(mean, AROUND * side) ** 2
+        energy[:, 0] = shifted(coarse.clip(0), side)[tuple(few.T)] * side**2
         energies.append(energy / curve.variance(settled)[:, None])
         brightness.append(settled)
-    energy, settled = np.concatenate(energies).astype(np.float32), np.concatenate(brightness)
-    place = (settled - curve.dark) / max(curve.bright - curve.dark, 1e-300)
-    return energy, settled, np.clip(place * BINS, 0, BINS - 1).astype(np.intp)
+    place = (np.concatenate(brightness) - curve.dark) / max(curve.bright - curve.dark, 1e-300)
+    energy = np.concatenate(energies).astype(np.float32)
+    return energy, place, np.clip(place * BINS, 0, BINS - 1).astype(np.intp)
 
 
-def _answers(energies: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """What the network says to the blocks of each step.
-
-    Returns
-    -------
-    log_ratio, log_weight : numpy.ndarray
-        Logarithm of the variance of the noise in units of the noise curve, and of the weight of this finding.
-    """
-    weights = _weights()
-
-    def layer(name: str, x: FloatArray) -> FloatArray:
-        return np.asarray(x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"])
-
-    def relu(x: FloatArray) -> FloatArray:
-        return np.maximum(x, 0)
-
-    seen, found = [], []
-    for energy in energies:
-        hidden = relu(layer("block.2", relu(layer("block.0", np.log(energy + 0.01)))))
-        weighed = layer("weigh", hidden)
-        # Rough blocks count little from the start.
-        of_block = _softmax(weighed[:, 0] - 2 * np.log(energy[:, 1:].mean(axis=1) + 0.05), axis=0)
-        of_cosine = _softmax(weighed[:, 1:], axis=1)
-        noise = np.log(of_block @ (of_cosine * energy[:, 1:]).sum(axis=1) + 1e-3)
-        found.append(noise)
-        seen.append([*hidden.mean(axis=0), noise, np.log(1 + len(energy)) - 4])
-    steps = np.array(seen, np.float32)
-    both = np.concatenate([steps, np.broadcast_to(steps.mean(axis=0), steps.shape)], axis=1)
-    out = layer("step.4", relu(layer("step.2", relu(layer("step.0", both)))))
-    return np.array(found) + out[:, 0], np.clip(out[:, 1] + 2, -4, 8)
-
-
-def _softmax(x: FloatArray, axis: int) -> FloatArray:
-    powers = np.exp(x - x.max(axis=axis, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
-
-
-def _line(
-    place: FloatArray, start: FloatArray, log_ratio: FloatArray, weight: FloatArray, ends: FloatArray
-) -> tuple[float, float]:
-    """Ends of the straight line, never falling, through the variances of the steps; relative errors count.
-
-    Where the steps leave its slope open it is that of the start curve, whose ends count a little.
-    """
-    shift = np.average(log_ratio, weights=weight)
-    little = np.exp(_weights()["prior"]) * weight.sum()
-    place = np.append(place, [0.0, 1.0])
-    weight = np.append(weight, [little, little])
-    start = np.append(start, ends)
-    found = start * np.exp(np.clip(np.append(log_ratio, [shift, shift]), -6, 6))
-    line = start
-    for _ in range(3):
-        relative = weight / line**2
-        middle = np.average(place, weights=relative)
-        level = np.average(found, weights=relative)
-        spread = np.average((place - middle) ** 2, weights=relative)
-        slope = np.average((place - middle) * found, weights=relative) / (spread + 1e-10)
-        slope = np.clip(slope, 0, 0.999 * level / max(middle, 1e-3))  # the dark end stays positive
-        at_dark = level - slope * middle
-        line = np.maximum(at_dark + slope * place, 0.05 * found)
-    return float(at_dark), float(at_dark + slope)
+def table(energy: FloatArray, place: FloatArray, step: NDArray[np.intp], start: NoiseCurve, most: int) -> Blocks:
+    """Sort blocks into the table that the network reads; without the leading axis of several images."""
+    sorted_energy = np.zeros((BINS, most, energy.shape[1]), np.float32)
+    present = np.zeros((BINS, most), np.float32)
+    middle = (np.arange(BINS) + 0.5) / BINS
+    for n in range(BINS):
+        members = np.flatnonzero(step == n)[:most]
+        sorted_energy[n, : len(members)], present[n, : len(members)] = energy[members], 1
+        if len(members):
+            middle[n] = place[members].mean()
+    variance = start.variance(start.dark + middle * (start.bright - start.dark)) / start.at_dark
+    return Blocks(sorted_energy, present, middle.astype(np.float32), variance.astype(np.float32))
 
 
 @cache
