@@ -244,6 +244,7 @@ def test_mistakes_are_told(picture, vae, trained):
         (lambda: api.sample(noisy, vae, 1), "1 samples"),
         (lambda: api.sample(noisy, vae, seed=-1), "seed"),
         (lambda: api.sample(noisy, vae, outputs=("average",)), "no output average"),
+        (lambda: api.sample(noisy, vae, outputs=()), "No output"),
         (lambda: api.sample(noisy, "nowhere"), "no model"),
         (lambda: api.sample(np.stack([noisy] * 2), vae, axes="CYX"), "trained on 1 channel"),
         (lambda: api.generate(vae, (10, 10, 10)), "cannot make"),

@@ -264,6 +264,13 @@ def _checked_array(array: Any) -> Any:
         }
         hint = hints.get(dtype.kind, "Convert it to an integer or floating-point type first.")
         raise ReconError(f"Pixels of type {dtype} cannot be worked on.", hint)
+    if np.ma.isMaskedArray(array):
+        if np.ma.is_masked(array):
+            raise ReconError(
+                "A masked array would lose its mask.",
+                "Give image.astype('float32').filled(numpy.nan): such pixels are kept.",
+            )
+        array = array.data
     if any(n != n for n in array.shape):
         raise ReconError("The size of this dask array is unknown.", "Call its compute_chunk_sizes() first.")
     if 0 in array.shape:

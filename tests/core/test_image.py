@@ -54,6 +54,7 @@ def test_units_have_one_spelling(spelling, unit):
         (np.zeros((2, 2), "U1"), "type <U1"),
         (np.zeros((0, 2)), "empty"),
         (dask.array.zeros((0, 2)), "empty"),
+        (np.ma.masked_equal([[1, 2], [3, 4]], 3), "lose its mask"),
     ],
 )
 def test_pixels_that_cannot_be_worked_on_are_refused(array, problem):
@@ -145,6 +146,11 @@ def test_an_axis_with_a_new_meaning_loses_its_old_spacing():
 )
 def test_axes_of_a_bare_array_are_guessed(shape, axes):
     assert as_image(np.zeros(shape)).axes == axes
+
+
+def test_a_masked_array_without_a_mask_is_a_plain_one():
+    image = Image(np.ma.masked_invalid([[1.0, 2.0]]), "YX")
+    assert type(image.array) is np.ndarray
 
 
 def test_lists_of_numbers_are_images_too():

@@ -112,6 +112,8 @@ def sample(
     """
     source = as_image(image, axes)
     loaded = load_sampler(model, source)
+    if out is None and not outputs:
+        raise ReconError("No output was asked for.", f"Choose of: {', '.join(OUTPUTS)}.")
     _check(n, seed, outputs if out is None else list(out), mean_of_samples)
     if out or scheduler is not None:
         run = {"tile_size": tile_size, "device": device, "precision": precision, "scheduler": scheduler}
