@@ -89,6 +89,6 @@ class UniversalUNet(nn.Module):
             x = down(x)
         x = self.middle(x)
         for block, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            x = block(up(x) + skips.pop())
+            x = block(up(x).add_(skips.pop()))
         found: Tensor = self.unfold(self.tail(x))
         return noisy - found.to(noisy.dtype)
