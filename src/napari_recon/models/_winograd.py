@@ -22,10 +22,7 @@ def _suits_this_cpu() -> bool:
     """Whether it is there and the CPU has vectors of 256 bits: with wider ones torch's own is as fast."""
     # Asking whether it is there also starts it; a build of torch may lack even the question.
     available = getattr(torch, "_nnpack_available", lambda: False)
-    if torch.backends.cpu.get_cpu_capability() != "AVX2" or not available():
-        return False
-    torch.set_num_threads(torch.get_num_threads())  # its own threads follow, which else are one for each core
-    return True
+    return torch.backends.cpu.get_cpu_capability() == "AVX2" and bool(available())
 
 
 class Conv3x3(nn.Conv2d):
