@@ -198,6 +198,15 @@ def test_trust_that_goes_into_a_store_is_that_of_memory(scene, tmp_path, fidelit
     assert {p.name for p in tmp_path.iterdir()} == {"large.ome.zarr", "trust.ome.zarr"}
 
 
+def test_trust_that_goes_into_a_store_takes_the_noise_that_was_measured(scene, tmp_path, monkeypatch):
+    model = make_model(keeps_light=True)
+    expected = api.upscale(Image(scene, "YX"), model, return_trust=True, **EXACT)[1]
+    monkeypatch.setattr("napari_recon.api.trust.estimate_noise", None)
+    stores = {"out": tmp_path / "large.ome.zarr", "trust_out": tmp_path / "trust.ome.zarr"}
+    trust = api.upscale(Image(scene, "YX"), model, return_trust=True, **stores, **EXACT)[1]
+    np.testing.assert_array_equal(np.asarray(trust.array), expected.array)
+
+
 def test_measures_of_trust_find_the_place_that_was_altered(scene):
     low, high = scene[:64, :80], scene[:64, :80].repeat(2, 0).repeat(2, 1)
     altered = low.copy()

@@ -103,6 +103,7 @@ def judge_lazily(
     faithful: Any,
     model: TrainedModel,
     fidelity: float,
+    noise: Sequence[NoiseEstimate],
     write: Callable[[Any], None],
     on_progress: ProgressCallback | None,
     cancel: CancelToken | None,
@@ -115,7 +116,7 @@ def judge_lazily(
     from dask import config
     from dask.delayed import delayed
 
-    planes = Judge(source, result, faithful, model)
+    planes = Judge(source, result, faithful, model, noise)
     samples, channels, *sides = planes.shape
     reporter, done = Reporter(on_progress, "trust", total=samples * channels), itertools.count(1)
 

@@ -14,6 +14,7 @@ from napari_recon.api.models import Model, load_model
 from napari_recon.api.streaming import Run, check_out, stream_restored
 from napari_recon.api.trust import judge, judge_lazily
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.noise_estimate import NoiseEstimate
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.pixel_type import cast as to_dtype
@@ -217,7 +218,10 @@ def _stream_trust(
     def write(pixels: Any) -> None:
         write_image(trust_out, enlarged(source, pixels, model.spec.scale, f"{source.name} [trust]", record))
 
-    found = judge_lazily(source, result.array, faithful, model, fidelity, write, run["on_progress"], run["cancel"])
+    noise = [NoiseEstimate.from_json(n) for n in record["noise"]]
+    found = judge_lazily(
+        source, result.array, faithful, model, fidelity, noise, write, run["on_progress"], run["cancel"]
+    )
     notes = dict.fromkeys([*record["notes"], *filter(None, [found.warning])])
     record |= {"trust": found.summary(), "notes": list(notes)}
     for path in (out, trust_out):
