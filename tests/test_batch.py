@@ -7,6 +7,7 @@ import pytest
 
 from napari_recon import api, cli
 from napari_recon.batch import batch
+from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import Cancelled
 from napari_recon.image import Image
 from napari_recon.io import read_image, write_image
@@ -141,7 +142,7 @@ def test_a_stopped_batch_keeps_what_is_done(folder):
 
 def test_the_model_is_loaded_once(folder, monkeypatch):
     loaded = []
-    load = api.load_model
-    monkeypatch.setattr(api, "load_model", lambda m: loaded.append(m) or load(m))
+    load = TrainedModel.load
+    monkeypatch.setattr(TrainedModel, "load", lambda path: loaded.append(path.name) or load(path))
     batch("denoise", "in", "out", "model.safetensors")
     assert loaded == ["model.safetensors"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_recon import api
-from napari_recon.api.models import Model
+from napari_recon.api.models import Model, model_for
 from napari_recon.errors import ReconError
 from napari_recon.io import FORMATS
 from napari_recon.io._files import is_store, make_folder
@@ -76,7 +76,7 @@ def batch(
         When stopped.
     """
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    loaded = api.load_model(model or {"denoise": "universal", "upscale": "upscale-x2"}.get(verb, ""))
+    loaded = model_for(verb, model)
     files = find_images(source, pattern, target)
     plan = {path: _outputs(verb, target / path.relative_to(source), suffix, options) for path in files}
     _check_apart(plan)

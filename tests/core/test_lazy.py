@@ -71,6 +71,14 @@ def test_what_is_read_equals_the_whole_run_bit_for_bit(models, verb, name, axes,
     np.testing.assert_array_equal(np.asarray(result), expected)
 
 
+@pytest.mark.parametrize(("verb", "name"), [("denoise", "universal"), ("upscale", "upscale-x2")])
+def test_without_a_model_it_takes_that_of_the_verb(verb, name):
+    image = Image(noisy(40, 50), "YX")
+    np.testing.assert_array_equal(np.asarray(lazily(verb, image, **FIXED)), whole(verb, image, name, **FIXED))
+    with pytest.raises(ReconError, match="no model to sample with"):
+        lazily("sample", image)
+
+
 INDICES = [
     0, -1, (1, 2), (slice(None), 0), (..., 3), (0, ..., slice(4, 30, 3)), (slice(None, None, -1), 1, slice(20, 2, -2)),
     (1, slice(2, 2)), (np.int64(1), 0, 5, 7), ([1, 0],), (slice(0, 1), slice(1, 3), slice(-9, None), slice(None)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_recon._version import __version__
 from napari_recon.api.denoising import checked
-from napari_recon.api.models import Model, load_model
+from napari_recon.api.models import Model, load_model, model_for
 from napari_recon.api.sampling import calibrated_spread, load_sampler
 from napari_recon.api.upscaling import model_at
 from napari_recon.checkpoint import TrainedModel
@@ -24,7 +24,7 @@ Prepared = tuple[TileRunner, dict[str, Any]]
 
 
 def lazily(
-    verb: str, image: Any, model: Model = "universal", *, axes: str | None = None, limit: int = CACHE, **options: Any
+    verb: str, image: Any, model: Model | None = None, *, axes: str | None = None, limit: int = CACHE, **options: Any
 ) -> LazyResult:
     """Denoise, upscale or sample (the mean) only what is read of the result.
 
@@ -33,7 +33,7 @@ def lazily(
     verb : {"denoise", "upscale", "sample"}
         What to do.
     image, model, axes
-        As for the verb.
+        As for the verb; the verb's own model when left out.
     limit : int
         Bytes of tiles to keep.
     **options
@@ -50,7 +50,7 @@ def lazily(
     ReconError
         When model and image do not fit together; by the first reading.
     """
-    source, loaded = as_image(image, axes), load_model(model)
+    source, loaded = as_image(image, axes), model_for(verb, model)
     keep = verb != "sample" and options.get("keep_dtype", False)
     dtype = source.dtype if keep else np.dtype(np.float32)
     spec = loaded.spec

@@ -8,6 +8,9 @@ from napari_recon.library import find_model, models_folder
 
 Model = TrainedModel | str | Path
 
+DEFAULTS = {"denoise": "universal", "upscale": "upscale-x2"}
+"""The model of each verb that has one of its own."""
+
 
 def load_model(model: Model) -> TrainedModel:
     """Load a model by its name in `list_models`, or from a file; a loaded model is returned as it is.
@@ -18,6 +21,14 @@ def load_model(model: Model) -> TrainedModel:
         When there is no such model, or its file cannot be read.
     """
     return model if isinstance(model, TrainedModel) else TrainedModel.load(find_model(model))
+
+
+def model_for(verb: str, model: Model | None) -> TrainedModel:
+    """Load a model, or the verb's own when none is given; raises `ReconError` where there is none."""
+    chosen = DEFAULTS.get(verb) if model is None else model
+    if chosen is None:
+        raise ReconError(f"There is no model to {verb} with.", "Train one, or name its file.")
+    return load_model(chosen)
 
 
 def save_model(model: TrainedModel, name: str) -> Path:
