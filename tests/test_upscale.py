@@ -9,7 +9,9 @@ import torch
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 from napari_recon import Image, api, cli
+from napari_recon.api.trust import _expected
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.degradation import Optics
 from napari_recon.data.phantoms import dead_leaves
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.models.gan import GANConfig, at_fidelity, build
@@ -260,15 +262,22 @@ def test_scales_that_no_network_has(scale):
         api.shipped_upscaler(scale)
 
 
-def test_an_image_smaller_than_the_receptive_field_is_done_as_far_as_it_goes(scene):
-    """What lies beyond its border is as unknown as for a large image; only a PSF that does not fit cannot be judged."""
+def test_an_image_smaller_than_the_receptive_field_or_the_psf_is_done_as_far_as_it_goes(scene):
+    """What lies beyond its border is as unknown as for a large image."""
     small, model = scene[:5, :6], make_model(blocks=4)
     assert model.spec.receptive_field > 6
     assert api.upscale(small, model, **EXACT).shape == (10, 12)
-    with pytest.raises(ReconError, match="PSF of 37 x 37 pixels is larger than the image of 10 x 12") as caught:
-        api.upscale(small, make_model(psf_sigma=6.0), **EXACT)
-    assert "larger image" in caught.value.hint
-    assert api.upscale(small, make_model(psf_sigma=6.0), trust=False, **EXACT).shape == (10, 12)
+    assert api.upscale(small, make_model(psf_sigma=6.0), **EXACT).shape == (10, 12)  # a PSF of 37 x 37 pixels
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_few_lines_of_pixels_are_judged_by_the_optics_as_many_of_them_are(scene, lines):
+    image = np.repeat(scene[:1], lines, 0)
+    assert api.upscale(image, **EXACT).shape == (2 * lines, 166)
+    optics = Optics.gaussian(2, 3.0)
+    few, many = (_expected(optics, np.repeat(scene[:1, :82], 2 * n, 0)) for n in (lines, 40))
+    assert few.shape == (lines, 41)
+    np.testing.assert_allclose(few, many[:lines], rtol=1e-5)
 
 
 def test_the_command_writes_the_result_and_its_trust(scene, tmp_path, monkeypatch, capsys):

@@ -193,10 +193,10 @@ def _judge_plane(
 ) -> tuple[Plane, float, Plane]:
     """Trust, the share of the input that is agreed with, and the local contrast of one plane."""
     scale = optics.scale
-    seen = optics.expected(torch.from_numpy(high)[None, None])
-    unseen = high - enlarge(seen, scale)[0, 0].numpy()
+    seen = _expected(optics, high)
+    unseen = high - enlarge(torch.from_numpy(seen)[None, None], scale)[0, 0].numpy()
     sigma = np.sqrt(np.maximum(noise.gain * low + noise.intercept, 0))
-    disagreed = disagreement(low, seen[0, 0].numpy(), sigma)
+    disagreed = disagreement(low, seen, sigma)
     typical = float(np.median(sigma))
     # Where the image is flat noise is all there is, and how much of it is fine says nothing of the error.
     faint = FAINT * float(np.percentile(low, 99.9) - np.percentile(low, 0.1))
@@ -205,6 +205,15 @@ def _judge_plane(
         shares.append(unseen_share(high - sure, high, scale, typical))
     weight = np.abs(high - high.mean())
     return trust_map(disagreed, shares, scale), float((disagreed <= WITHIN_NOISE).mean()), weight
+
+
+def _expected(optics: Optics, high: Plane) -> Plane:
+    """What the optics make of a plane, which is mirrored more than once where it is narrower than their PSF."""
+    reach = [k // 2 for k in np.shape(optics.kernel)] or [0, 0]
+    margins = [-(-r // optics.scale) if r >= n else 0 for r, n in zip(reach, high.shape, strict=True)]
+    wide = np.pad(high, [(m * optics.scale,) * 2 for m in margins], mode="reflect")
+    seen: Plane = optics.expected(torch.from_numpy(wide)[None, None])[0, 0].numpy()
+    return seen[tuple(slice(m, n - m) for m, n in zip(margins, seen.shape, strict=True))]
 
 
 def _sums(plane: Plane) -> tuple[float, float, float]:
