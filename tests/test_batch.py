@@ -106,6 +106,17 @@ def test_patterns_formats_and_options_are_passed_on(folder, command):
     assert made.metadata["napari_recon"]["strength"] == 0.5
 
 
+def test_what_the_results_cannot_hold_is_told_before_the_work(folder, command, monkeypatch):
+    write_image(folder / "in" / "stack.tif", np.zeros((2, 3, 2, 40, 40), np.uint8), axes="TZCYX")
+    monkeypatch.setattr(api, "denoise", None)
+    for more, problem in (["--keep-dtype"], "PNG holds one plane"), ([], "PNG cannot hold pixels of type float32"):
+        pattern = "stack.tif" if more else "a.tif"
+        code, _, err = command(*DENOISE, "--pattern", pattern, "--suffix", ".png", *more)
+        assert code == 1
+        assert problem in err
+    assert not (folder / "out").exists()
+
+
 def test_a_results_folder_inside_is_not_an_input(folder):
     first = batch("denoise", "in", "in/out", "model.safetensors")
     assert len(batch("denoise", "in", "in/out", "model.safetensors")) == len(first) == 3

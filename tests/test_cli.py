@@ -228,6 +228,21 @@ def test_mistakes_are_told_in_one_line_and_change_nothing(folder, refusal, line)
 
 
 @pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("denoise stack.tif out.png --keep-dtype", "PNG holds one plane"),
+        ("denoise noisy.tif out.jpg --keep-dtype", "JPEG cannot hold pixels of type uint16"),
+        ("upscale stack.tif out.png --keep-dtype", "PNG holds one plane"),
+        ("complete stack.tif stack.tif out.png", "PNG holds one plane"),
+    ],
+)
+def test_what_the_output_cannot_hold_is_told_before_the_work(folder, refusal, monkeypatch, line, problem):
+    write_image(folder / "stack.tif", np.zeros((2, 3, 2, 40, 40), np.uint8), axes="TZCYX")
+    monkeypatch.setattr(api, line.split()[0], None)
+    assert problem in refusal(line)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "train autoencoder noisy.tif",

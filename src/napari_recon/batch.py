@@ -10,7 +10,7 @@ from typing import Any
 from napari_recon import api
 from napari_recon.api.models import Model, model_for
 from napari_recon.errors import ReconError
-from napari_recon.io import FORMATS
+from napari_recon.io import FORMATS, check_format
 from napari_recon.io._files import is_store, make_folder
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 
@@ -165,6 +165,8 @@ def _is_newer(path: Path, source: Path) -> bool:
 def _one(verb: str, path: Path, paths: dict[str, Path], model: Any, axes: str | None, options: dict[str, Any]) -> None:
     """Do one image."""
     image = api.read_image(path, axes=axes)
+    for file in paths.values():
+        check_format(file, image, image.dtype if options.get("keep_dtype") else "float32")
     make_folder(next(iter(paths.values())).parent)
     streamed = all(form.folder for p in paths.values() for s, form in FORMATS.items() if p.name.lower().endswith(s))
     if verb == "sample":

@@ -34,10 +34,12 @@ def complete(
         Side of a tile in pixels; chosen from the free memory when left out.
     """
     from napari_recon import api
+    from napari_recon.io import check_format
 
     for source in (input, mask):
         check_output(output, source, keep_dtype=True)
     image = api.read_image(input, axes=axes)
+    check_format(output, image, image.dtype)
     marked = api.read_image(mask).array
     with stop_on_interrupt() as cancel, Progress() as progress:
         result = api.complete(

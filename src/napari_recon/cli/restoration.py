@@ -55,11 +55,13 @@ def denoise(
         Side of a tile in pixels; chosen from the free memory when left out.
     """
     from napari_recon import api
+    from napari_recon.io import check_format
 
     check_distinct(output, attention)
     check_output(output, input, keep_dtype)
     check_attention(attention, input, model)
     image = api.read_image(input, axes=axes)
+    check_format(output, image, image.dtype if keep_dtype else "float32")
     streamed = is_streamed(output)
     with stop_on_interrupt() as cancel, Progress() as progress:
         result = api.denoise(

@@ -59,6 +59,7 @@ def upscale(
         Side of a tile in pixels; chosen from the free memory when left out.
     """
     from napari_recon import api
+    from napari_recon.io import check_format
 
     check_distinct(output, trust, attention)
     check_output(output, input, keep_dtype)
@@ -69,6 +70,7 @@ def upscale(
         raise ReconError(f"{loaded.name} upscales by {loaded.spec.scale}, not by {scale}.", "Leave one of them out.")
     check_attention(attention, input, loaded)
     image = api.read_image(input, axes=axes)
+    check_format(output, image, image.dtype if keep_dtype else "float32")
     options: dict[str, Any] = {"fidelity": fidelity, "tile_size": tile_size, "device": device}
     streamed = is_streamed(output)
     with stop_on_interrupt() as cancel, Progress() as progress:

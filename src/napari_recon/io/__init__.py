@@ -16,26 +16,28 @@ from napari_recon.io._ngff import VERSIONS
 class Format(NamedTuple):
     """How files of one suffix are read and written; `write` gets the path of a temporary file, or folder.
 
-    Formats of several versions take one as the third argument of `write`.
+    Formats of several versions take one as the third argument of `write`. Those that cannot hold every image have a
+    `check`, which raises `ReconError` for the others.
     """
 
     read: Callable[[Path], Image]
     write: Callable[..., None]
     folder: bool = False
     versions: tuple[str, ...] = ()
+    check: Callable[[Image], None] = lambda image: None
 
 
 _ZARR = Format(ome_zarr.read, ome_zarr.write, folder=True, versions=VERSIONS)
 
 
 FORMATS: dict[str, Format] = {
-    ".ome.tif": Format(tiff.read, tiff.write_ome),
-    ".ome.tiff": Format(tiff.read, tiff.write_ome),
+    ".ome.tif": Format(tiff.read, tiff.write_ome, check=tiff.check_ome),
+    ".ome.tiff": Format(tiff.read, tiff.write_ome, check=tiff.check_ome),
     ".tif": Format(tiff.read, tiff.write),
     ".tiff": Format(tiff.read, tiff.write),
-    ".png": Format(raster.read, raster.write_png),
-    ".jpg": Format(raster.read, raster.write_jpeg),
-    ".jpeg": Format(raster.read, raster.write_jpeg),
+    ".png": Format(raster.read, raster.write_png, check=raster.check_png),
+    ".jpg": Format(raster.read, raster.write_jpeg, check=raster.check_jpeg),
+    ".jpeg": Format(raster.read, raster.write_jpeg, check=raster.check_jpeg),
     ".ome.zarr": _ZARR,
     ".zarr": _ZARR,
 }
@@ -101,12 +103,19 @@ def write_image(path: str | Path, image: Any, axes: str | None = None, *, versio
         known = f"Versions are {' and '.join(form.versions)}." if form.versions else "Leave the version out."
         raise ReconError(f"{path.name} cannot be of version {version}.", known)
     image = as_image(image, axes)
+    form.check(image)
     if not form.folder and not isinstance(image.array, np.ndarray):
         check_memory(image.array.nbytes, "The image to be written")
         # Computed before the file is opened: what goes wrong there is no fault of the file.
         image = image.with_array(np.asarray(image.array))
     with (replacing_folder if form.folder else replacing)(path) as temporary:
         form.write(temporary, image, *([version] if version else []))
+
+
+def check_format(path: Path, image: Image, dtype: Any) -> None:
+    """Raise `ReconError`, before the work, when a file cannot hold an image of these axes and that pixel type."""
+    empty = np.broadcast_to(np.zeros((), dtype), image.shape)
+    FORMATS[_suffix(path)].check(image.with_array(empty))
 
 
 def _suffix(path: Path) -> str:

@@ -47,13 +47,23 @@ def write_png(path: Path, image: Image) -> None:
     """Write grey images of 8 or 16 bits, and colour images of 8 bits."""
     info = PngInfo()
     info.add_text(_header.KEY, _header.dump(image, _ORDER))
-    _write(path, _plane(image, "PNG", (np.uint8, np.uint16)), "PNG", pnginfo=info)
+    _write(path, image, "PNG", pnginfo=info)
 
 
 def write_jpeg(path: Path, image: Image) -> None:
     """Write grey and colour images of 8 bits, at high quality but with the loss that JPEG brings."""
     comment = _header.dump(image, _ORDER).encode("ascii")
-    _write(path, _plane(image, "JPEG", (np.uint8,)), "JPEG", quality=95, subsampling=0, comment=comment)
+    _write(path, image, "JPEG", quality=95, subsampling=0, comment=comment)
+
+
+def check_png(image: Image) -> None:
+    """Raise `ReconError` for what PNG cannot hold; the pixels are not looked at."""
+    _check(image, "PNG", (np.uint8, np.uint16))
+
+
+def check_jpeg(image: Image) -> None:
+    """Raise `ReconError` for what JPEG cannot hold; the pixels are not looked at."""
+    _check(image, "JPEG", (np.uint8,))
 
 
 def _pixels(picture: PIL.Image.Image, path: Path) -> np.ndarray[Any, Any]:
@@ -64,10 +74,9 @@ def _pixels(picture: PIL.Image.Image, path: Path) -> np.ndarray[Any, Any]:
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
 
 
-def _plane(image: Image, name: str, dtypes: tuple[type, ...]) -> np.ndarray[Any, Any]:
-    array = _header.arrange(image, _ORDER)
-    channels = array.shape[-1]
-    if array.shape[:3] != (1, 1, 1) or channels not in (1, 3):
+def _check(image: Image, name: str, dtypes: tuple[type, ...]) -> None:
+    channels = image.size("C")
+    if any(image.size(a) > 1 for a in "STZ") or channels not in (1, 3):
         raise ReconError(
             f"{name} holds one plane with 1 or 3 channels, not {image.axes} of {image.shape}.",
             "Save it as TIFF.",
@@ -78,10 +87,11 @@ def _plane(image: Image, name: str, dtypes: tuple[type, ...]) -> np.ndarray[Any,
             f"{name} cannot hold {'colours' if colour else 'pixels'} of type {image.dtype}.",
             "Save it as TIFF, or convert it to uint8 first.",
         )
-    return array[0, 0, 0] if colour else array[0, 0, 0, ..., 0]
 
 
-def _write(path: Path, array: np.ndarray[Any, Any], name: str, **options: Any) -> None:
+def _write(path: Path, image: Image, name: str, **options: Any) -> None:
+    array = _header.arrange(image, _ORDER)[0, 0, 0]
+    array = array if array.shape[-1] == 3 else array[..., 0]
     # Through memory: when a disk is full, Pillow's own writer does not say so.
     buffer = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(array)).save(buffer, name, **options)

@@ -85,13 +85,17 @@ def write(path: Path, image: Image) -> None:
         _save(path, image, _ORDER, {_header.KEY: _header.dump(image, _ORDER)})
 
 
-def write_ome(path: Path, image: Image) -> None:
-    """Write OME-TIFF, as BigTIFF beyond 4 GB."""
+def check_ome(image: Image) -> None:
+    """Raise `ReconError` for what OME-TIFF cannot hold; the pixels are not looked at."""
     if image.dtype not in _OME_TYPES:
         raise ReconError(
             f"OME-TIFF cannot hold pixels of type {image.dtype}.",
             "Convert it to float32 or uint16 first, or use a name that ends in .tif.",
         )
+
+
+def write_ome(path: Path, image: Image) -> None:
+    """Write OME-TIFF, as BigTIFF beyond 4 GB."""
     order = _order(image)
     header = {_header.KEY: _header.dump(image, order)}
     metadata: dict[str, Any] = {"MapAnnotation": {"Namespace": "napari-recon", "Value": header}}
