@@ -75,6 +75,36 @@ def test_python_lines_give_the_same_pixels(viewer, open_panel, qtbot):
     np.testing.assert_array_equal(namespace["denoised"].array, viewer.layers["cells [denoised]"].data)
 
 
+@pytest.mark.parametrize("kind", ["pyramid", "transparent", "channel of a store", "files as a stack", "no image file"])
+def test_python_lines_load_just_the_layer(viewer, open_panel, qtbot, tmp_path, kind):
+    from napari_recon import Image
+    from napari_recon.io import write_image
+
+    pixels = noisy_image((3, SIZE, SIZE))
+    names = [str(tmp_path / f"{i}.tif") for i in range(3)]
+    if kind == "pyramid":
+        viewer.add_image([pixels, pixels[:, ::2, ::2]], multiscale=True)
+    elif kind == "transparent":
+        viewer.add_image(np.stack([noisy_image((SIZE, SIZE), "uint8")] * 4, axis=-1), rgb=True)
+    elif kind == "channel of a store":
+        write_image(tmp_path / "cells.ome.zarr", Image(pixels, "CYX"))
+        viewer.open(tmp_path / "cells.ome.zarr", plugin="napari-recon")
+    elif kind == "files as a stack":
+        for name, plane in zip(names, pixels, strict=True):
+            write_image(name, plane)
+        viewer.open(names, plugin="napari", stack=True)
+    else:
+        np.save(tmp_path / "cells.npy", pixels)
+        viewer.open(tmp_path / "cells.npy", plugin="napari")
+    panel = open_panel("Denoise")
+    panel.model.combo.setCurrentIndex(0)  # the universal one, which takes any number of channels
+    run(qtbot, panel)
+    namespace = {"viewer": viewer}
+    (result,) = (layer for layer in viewer.layers if "denoised" in layer.name)
+    exec(result.metadata["napari_recon"]["python"], namespace)
+    np.testing.assert_array_equal(namespace["denoised"].array, result.data)
+
+
 def test_this_plane_lies_at_its_place_in_the_stack(viewer, open_panel, qtbot):
     layer = viewer.add_image(noisy_image((5, SIZE, SIZE)), name="cells", scale=(2, 1, 1), translate=(10, 0, 0))
     viewer.dims.set_current_step(0, 3)
@@ -118,6 +148,18 @@ def test_residual_is_what_was_removed(viewer, open_panel, qtbot):
     run(qtbot, panel)
     denoised, residual = viewer.layers["cells [denoised]"].data, viewer.layers["cells [residual]"].data
     np.testing.assert_allclose(denoised + residual, layer.data, rtol=1e-4)
+
+
+def test_residual_leaves_out_pixels_that_are_no_number(viewer, open_panel, qtbot, problems):
+    pixels = noisy_image((SIZE, SIZE), "float32")
+    pixels[3:6, 3:6] = np.nan
+    viewer.add_image(pixels, name="cells")
+    panel = open_panel("Denoise")
+    panel.residual.setChecked(True)
+    run(qtbot, panel)
+    assert problems == []
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells [denoised]", "cells [residual]"]
+    assert np.isfinite(viewer.layers["cells [residual]"].contrast_limits).all()
 
 
 def test_colours_stay_colours(viewer, open_panel, qtbot, tmp_path):

@@ -113,6 +113,13 @@ def test_follows_the_model_and_the_pixels(viewer, cells, panel, tiny_model, qtbo
     qtbot.waitUntil(lambda: np.array_equal(shown(viewer.layers[NAME]), expected[step]), timeout=PATIENCE)
 
 
+def test_moves_with_its_source(viewer, cells, panel, qtbot):
+    layer = live(panel, qtbot)
+    cells.scale, cells.translate, cells.rotate = (2, 0.1, 0.1), (4, 5, 6), (0, 0, 30)
+    qtbot.waitUntil(lambda: np.allclose(layer.extent.world, cells.extent.world), timeout=PATIENCE)
+    np.testing.assert_allclose(layer.data_to_world((1, 20, 30)), cells.data_to_world((1, 20, 30)))
+
+
 def test_goes_along_to_another_layer(viewer, cells, panel, qtbot):
     live(panel, qtbot)
     viewer.add_image(noisy_image((64, 64)), name="other")

@@ -84,6 +84,13 @@ def test_preview_follows_the_plane(viewer, cells, panel, qtbot):
     qtbot.waitUntil(lambda: layer.data_to_world((0, 0, 0))[0] == cells.data_to_world((3, 0, 0))[0], timeout=PATIENCE)
 
 
+def test_preview_moves_with_its_source(viewer, cells, panel, qtbot):
+    panel.strength.setValue(0.5)
+    preview = wait_for_preview(qtbot, panel, 0.5)
+    cells.scale = 2 * np.asarray(cells.scale)
+    qtbot.waitUntil(lambda: np.allclose(preview.scale[-2:], cells.scale[-2:]), timeout=PATIENCE)
+
+
 def test_preview_goes_along_to_another_layer(viewer, cells, panel, qtbot):
     panel.strength.setValue(0.5)
     wait_for_preview(qtbot, panel, 0.5)

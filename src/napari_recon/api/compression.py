@@ -17,6 +17,7 @@ from torch import Tensor
 from napari_recon.api.models import Model, load_model
 from napari_recon.axes import check_axes, from_batch, to_batch
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.float32 import as_float32
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
 from napari_recon.inference.compression import check_size, code_shapes, from_codes, pack, to_codes, unpack
@@ -233,7 +234,7 @@ def _units(model: TrainedModel, shape: tuple[int, ...]) -> list[tuple[int, int]]
 def _normalised(model: TrainedModel, batch: Any, sample: int, first: int) -> Tensor:
     """Return one unit as (1, C, *sides), mirrored up to a size that suits; what is not finite becomes the mean."""
     assert model.normalization is not None
-    raw = [np.asarray(batch[sample, first + c], np.float32) for c in range(model.spec.channels)]
+    raw = [as_float32(batch[sample, first + c]) for c in range(model.spec.channels)]
     normal = np.stack([model.normalization.forward(x, first + c) for c, x in enumerate(raw)])
     normal[~np.isfinite(normal)] = 0
     padded = padded_shape(normal.shape[1:], model.spec.size_multiple)

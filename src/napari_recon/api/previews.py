@@ -12,6 +12,7 @@ from torch import nn
 
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.float32 import as_float32
 from napari_recon.data.holes import draw_holes
 from napari_recon.data.normalization import Normalization
 from napari_recon.image import Image
@@ -99,5 +100,5 @@ def _coarse(image: Image, scale: int) -> Image:
 
     cut = image.crop({a: slice(0, max(image.size(a) // scale, 1) * scale) for a in "YX"})
     blocks = tuple(scale if a in "YX" else 1 for a in image.axes)
-    binned = block_reduce(np.asarray(cut.array, np.float32), blocks, np.mean)  # type: ignore[no-untyped-call]
+    binned = block_reduce(as_float32(cut.array), blocks, np.mean)  # type: ignore[no-untyped-call]
     return cut.with_array(binned)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_recon.data.float32 import check_float32
 from napari_recon.data.noise_blocks import FINE, IN_STEP, WHITE, View, crops, load, measure_band, windows
 from napari_recon.data.noise_correlation import BLOCK, LEAST, noise_correlation
 from napari_recon.data.noise_curve import NoiseCurve, curve_points
@@ -121,10 +122,16 @@ def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = (
     -------
     NoiseEstimate
         For an image without measurable noise, `gain` is 0 and `intercept` tiny but positive.
+
+    Raises
+    ------
+    ReconError
+        When float32 cannot hold the image.
     """
     views = [View(part, part) for part in (load(stacks[i], index) for i, index in crops(stacks))]
     views = [v for v in views if np.isfinite(v.bright).any()] or [View(EMPTY, EMPTY)]
     values = np.concatenate([v.bright[np.isfinite(v.bright)] for v in views])
+    check_float32(values, "The image")  # no model could be told of that noise
     low, high = float(values.min()), float(values.max())
     clipped, saturated = float((values == low).mean()), float((values == high).mean())
     # A piled-up lowest or highest value hides noise: such places would look too quiet.

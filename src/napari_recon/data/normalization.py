@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_recon.data.float32 import as_float32, check_float32
 from napari_recon.data.noise import stabilise, unstabilise
 from napari_recon.data.noise_blocks import crops
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
@@ -50,7 +51,7 @@ class Normalization:
 
     def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
         """Normalise pixels of one channel to float32."""
-        values = np.asarray(batch, dtype=np.float32)
+        values = as_float32(batch)
         if not self.std[channel]:
             return np.where(np.isfinite(values), np.float32(0), values)
         if self.noise and self.stabilised:
@@ -132,8 +133,8 @@ def measure(
     Raises
     ------
     ReconError
-        When a channel is constant or has no finite pixel (there is nothing to learn from it), or `noise` is that of
-        another number of channels.
+        When a channel is constant or has no finite pixel (there is nothing to learn from it), float32 cannot hold it,
+        or `noise` is that of another number of channels.
     """
     channels = batches[0].shape[1]
     if noise and len(noise) != channels:
@@ -155,6 +156,7 @@ def measure(
                 f"The values of channel {channel} differ by less than 1e-15.",
                 "Multiply the image by a large number first.",
             )
+        check_float32(values, f"Channel {channel}")
         if stabilised or with_noise:
             estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches], time_steps)
             noises.append(estimate)

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.float32 import as_float32
 from napari_recon.image import Image
 from napari_recon.inference.runner import EVERY, Job, Seen, TileRunner
 
 
 def with_holes(image: Image, holes: NDArray[np.bool_]) -> Image:
     """Make an image of float32 pixels that are no numbers in the holes."""
-    pixels = np.asarray(image.array).astype(np.float32)
+    pixels = as_float32(image.array).copy()
     pixels[holes] = np.nan
     return image.with_array(pixels)
 

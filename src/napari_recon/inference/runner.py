@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_recon.axes import from_batch, repeat_pixels, time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
+from napari_recon.data.float32 import as_float32
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
@@ -283,7 +284,7 @@ class TileRunner:
         )
         padding = [(0, 0), (0, 0), *((0, b) for b in beyond)]
         crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
-        raw = np.asarray(self.batch[(*unit, *inside)], dtype=np.float32)
+        raw = as_float32(self.batch[(*unit, *inside)])
         missing = ~np.isfinite(raw)
         if missing.any() and self.missing_note and self.missing_note not in self.notes:
             self.notes.append(self.missing_note)
