@@ -22,7 +22,7 @@ def refused(match, *arrays):
     """The block raises one clear `ReconError` and leaves the arrays as they are."""
     before = [np.array(a, copy=True) for a in arrays]
     with pytest.raises(ReconError, match=match) as error:
-        yield
+        yield error
     assert error.value.hint
     assert "\n" not in str(error.value)
     for array, copy in zip(arrays, before, strict=True):
@@ -131,8 +131,34 @@ def test_nine_decades_keep_their_order():
 
 def test_values_beyond_float32(tiny):
     array = picture(dtype=np.float64) * 1e60
-    with refused("float32", array):
+    with refused("more than float32 can hold", array):
         api.train("autoencoder", array, **tiny)
+
+
+@pytest.mark.parametrize("pixels", [slice(None), (3, 4)])
+@pytest.mark.parametrize("verb", ["denoise", "upscale", "trained", "measure"])
+def test_a_number_too_large_for_float32_is_not_taken_for_a_missing_one(trained, verb, pixels):
+    array = picture(dtype=np.float64)
+    array[pixels] *= 2e37
+    verbs = {"upscale": api.upscale, "trained": lambda x: api.denoise(x, trained), "measure": api.measure_noise}
+    with refused(r"Pixels of up to \d.*e\+39 are more than float32", array) as told:
+        verbs.get(verb, api.denoise)(array)
+    assert "Divide the image by 1e+39 first" in str(told.value)
+
+
+@pytest.mark.parametrize(("offset", "dtype"), [(1e9, np.float64), (-1e12, np.float64), (3_000_000_000, np.uint32)])
+@pytest.mark.parametrize("verb", ["denoise", "upscale", "train", "measure"])
+def test_a_contrast_that_float32_would_lose(tiny, verb, offset, dtype):
+    array = (picture(dtype=np.float64) + offset).astype(dtype)
+    verbs = {"upscale": api.upscale, "measure": api.measure_noise, "denoise": api.denoise}
+    with refused(r"varies by 10 around -?[13]e\+.*: float32", array) as told:
+        verbs.get(verb, lambda x: api.train("autoencoder", x, **tiny))(array)
+    assert f"Subtract {array.min():.10g} from" in str(told.value)
+
+
+def test_a_large_offset_that_float32_holds_costs_nothing():
+    array = picture((64, 64), np.float64)
+    np.testing.assert_allclose(api.denoise(array + 1e5) - 1e5, api.denoise(array), atol=0.5)
 
 
 @pytest.mark.parametrize("value", [0, 7])

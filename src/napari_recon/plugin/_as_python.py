@@ -27,7 +27,8 @@ def load_line(source: Snapshot | None, variable: str) -> str:
     if source.path is not None:
         return f"{variable} = read_image({str(source.path)!r}, axes={axes!r}){crop}"
     # Not from a file: in napari's own console the layer is at hand.
-    return f"{variable} = Image(viewer.layers[{source.name!r}].data, {axes!r}){crop}"
+    part = ("[0]" if source.multiscale else "") + ("[..., :3]" if source.rgb else "")  # neither levels nor transparency
+    return f"{variable} = Image(viewer.layers[{source.name!r}].data{part}, {axes!r}){crop}"
 
 
 def chosen(options: dict[str, Any]) -> dict[str, Any]:

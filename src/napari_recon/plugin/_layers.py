@@ -15,8 +15,10 @@ from napari.utils.transforms import Affine
 from napari_recon.axes import check_axes, default_axes, split_axes
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
+from napari_recon.io import FORMATS
 
 KEY = "napari_recon"
+PART = "napari_recon_part"  # in the metadata of a layer that is one channel of its file
 SAMPLE = "sample"  # label of the axis that counts images made from one
 
 # How a layer is shown, as far as it makes sense for a result too.
@@ -47,8 +49,10 @@ class Snapshot:
         Where a result of the size of `image` lies.
     rgb : bool
         Whether the last axis holds colours.
+    multiscale : bool
+        Whether the layer holds coarser copies of the image too.
     path : Path or None
-        File that the layer came from.
+        File that `napari_recon.read_image` reads as this layer.
     slices : dict
         Which part of the layer `image` is, by axis; empty for all.
     layer : callable
@@ -60,6 +64,7 @@ class Snapshot:
     look: dict[str, Any]
     place: dict[str, Any]
     rgb: bool = False
+    multiscale: bool = False
     path: Path | None = None
     slices: dict[str, slice] = field(default_factory=dict)
     layer: Callable[[], ImageLayer | None] = field(default=_gone, compare=False, repr=False)
@@ -111,7 +116,8 @@ def snapshot(layer: ImageLayer, axes: str | None = None, slices: Mapping[str, sl
         look={key: getattr(layer, key) for key in _LOOK},
         place=_place(layer, starts[: layer.ndim]),
         rgb=layer.rgb,
-        path=Path(layer.source.path) if layer.source.path else None,
+        multiscale=layer.multiscale,
+        path=_file(layer),
         slices=slices,
         layer=weakref.ref(layer),
     )
@@ -185,6 +191,12 @@ def result_place(source: Snapshot, ndim: int) -> dict[str, Any]:
     }
 
 
+def move_onto(layer: ImageLayer, source: Snapshot) -> None:
+    """Move a result with as many axes as its source to where that lies now."""
+    for name, value in source.place.items():
+        setattr(layer, name, value)
+
+
 def _one_axis_more(matrix: np.ndarray) -> np.ndarray:
     """Let a matrix leave a new first axis as it is."""
     larger = np.eye(len(matrix) + 1)
@@ -237,6 +249,16 @@ def _level(layer: ImageLayer) -> Any:
     array = layer.data[0] if layer.multiscale else layer.data
     array = getattr(array, "complete", array)  # of a live layer: what it will be
     return array[..., :3] if layer.rgb else array
+
+
+def _file(layer: ImageLayer) -> Path | None:
+    """File that holds a layer and nothing else, in a format that `napari_recon.read_image` knows."""
+    origin = layer.source
+    if origin.path is None or not origin.path.lower().endswith(tuple(FORMATS)) or PART in layer.metadata:
+        return None
+    # Several files that napari itself opened as one stack come as a lazy array, of the first file's path.
+    whole = origin.reader_plugin == "napari-recon" or isinstance(_level(layer), np.ndarray)
+    return Path(origin.path) if whole else None
 
 
 def _letter(label: str) -> str:

@@ -16,7 +16,7 @@ from napari_recon.inference.lazy import LazyResult
 from napari_recon.inference.live import LiveResult
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._keeper import ModelKeeper
-from napari_recon.plugin._layers import KEY, Snapshot, add_result, finer, snapshot
+from napari_recon.plugin._layers import KEY, Snapshot, add_result, finer, move_onto, snapshot
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._run_controls import show_problem
 from napari_recon.plugin._session import session
@@ -139,6 +139,7 @@ class LiveLayer(QObject):
         image = (weakref.ref(wish.layer), id(wish.layer.data), source.image.axes, str(wish.model))
         key = (image, wish)
         if key == self._key and self.layer is not None:
+            move_onto(self.layer, finer(source, wish.scale))  # its source may have been moved
             return
         if self._noise[0] != image:
             self._noise = (image, [])
@@ -147,7 +148,9 @@ class LiveLayer(QObject):
         self._key, self._wish, self._axes = key, wish, source.image.axes
         if wish.layer not in self._listening:
             self._listening.add(wish.layer)
-            self._panel.subscribe(wish.layer.events.data, self.follow)
+            events = wish.layer.events
+            for emitter in (events.data, events.scale, events.translate, events.rotate, events.shear, events.affine):
+                self._panel.subscribe(emitter, self.follow)
         self._result = _result(wish, source.image, self._panel.keeper, self._noise[1])
         self._show(finer(source, wish.scale), self._result, before)
         self._job = session().aside(f"Live {source.name}", partial(_serve, self._result))
@@ -163,6 +166,7 @@ class LiveLayer(QObject):
         record = {"verb": wish.verb, "live": True, "source": source.name, **wish.options}
         if before is not None and before.data.shape == result.shape and before.data.dtype == result.dtype:
             before.data = result
+            move_onto(before, source)
             before.metadata = {**before.metadata, KEY: record}
             return
         self._remove()

@@ -84,7 +84,7 @@ class Previewer(QObject):
         self._panel: Any = panel
         self._viewer = panel.viewer
         self._read = read
-        self._chosen: tuple[Any, ...] | None = None  # layer, axes and model
+        self._chosen: tuple[Any, ...] | None = None  # layer, axes, model and pixel size
         self._wanted = False
         self._drawing: tuple[Any, ...] | None = None  # what the job was asked to draw ...
         self._drawn: tuple[Any, ...] | None = None  # ... and what can be seen
@@ -125,7 +125,8 @@ class Previewer(QObject):
     def follow(self) -> None:
         """Take notice of another layer or model: a preview goes along, and a change of the model calls for one."""
         wish = self._read()
-        chosen = (_reference(wish.layer), wish.axes, wish.model)
+        scale = () if wish.layer is None else tuple(wish.layer.scale)
+        chosen = (_reference(wish.layer), wish.axes, wish.model, scale)
         before, self._chosen = self._chosen, chosen
         self.box.setEnabled(not wish.refusal)
         self.box.setToolTip(wish.refusal or HELP)
@@ -173,7 +174,8 @@ class Previewer(QObject):
             source = _region(self._viewer, wish, self._side)
         except ReconError:
             return  # the line on the data says what is wrong
-        drawn = (wish, id(wish.layer.data), sorted((a, s.start, s.stop) for a, s in source.slices.items()))
+        part = sorted((a, s.start, s.stop) for a, s in source.slices.items())
+        drawn = (wish, id(wish.layer.data), tuple(wish.layer.scale), part)
         if drawn == self._drawn and self.layer() is not None:
             return
         self._drawing = drawn

@@ -6,6 +6,7 @@ from typing import Any
 
 from napari_recon.io._files import is_store, reading
 from napari_recon.io.ome_zarr import read_levels
+from napari_recon.plugin._layers import PART
 
 LayerData = tuple[Any, dict[str, Any], str]
 _LABELS = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x", "S": "sample"}
@@ -36,6 +37,7 @@ def read(path: str) -> list[LayerData]:
     }
     if "C" in first.axes:
         options["channel_axis"] = first.axes.index("C")
+        options["metadata"][PART] = True
         names = first.channel_names or tuple(f"{name} {i}" for i in range(first.size("C")))
         options["name"] = list(names)
     return [(arrays if len(arrays) > 1 else arrays[0], options, "image")]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_recon.plugin._compare import COMPARE_KEY
@@ -84,5 +85,6 @@ class DenoiseWidget(RestorePanel):
 def _residual_limits(residual: Any) -> tuple[float, float]:
     # One plane is enough to see how strong the noise is, and a stack may be lazy.
     plane = residual[(0,) * (residual.ndim - 2)] if residual.shape[-1] > 4 else residual
-    bound = 3 * float(plane.std()) or 1.0
-    return -bound, bound
+    finite = plane[np.isfinite(plane)]  # other pixels are kept as they are: what was removed of them is no number
+    bound = 3 * float(finite.std()) if finite.size else 0.0
+    return -(bound or 1.0), bound or 1.0
