@@ -99,6 +99,12 @@ def test_an_upscaled_image_lies_where_it_belongs(tmp_path, image):
     assert not (tmp_path / "one.ome.zarr").exists()
 
 
+def test_the_record_of_a_result_replaces_that_of_its_source(tmp_path, image, trained):
+    first = api.denoise(image, trained, strength=0.5, **SMALL)
+    second = api.denoise(first, trained, out=tmp_path / "again.ome.zarr", **SMALL)
+    assert second.metadata["napari_recon"]["strength"] == 1
+
+
 def test_samples_are_streamed_with_their_mean_and_deviation(tmp_path, image):
     model = api.train(
         "vae", image.crop({"Z": 0}), features=4, levels=1, blocks=1, latents=2, patch_size=16, batch_size=2,

@@ -278,7 +278,7 @@ def _finish(
         notes.append(clipping_note(clipped / pixels, targets[0].like.dtype))
     made = record(runner, notes)
     for target, folder in zip(targets, run.folders, strict=True):
-        metadata = {**target.like.metadata, "napari_recon": {**made, **target.like.metadata.get("napari_recon", {})}}
+        metadata = {**target.like.metadata, "napari_recon": made}  # in place of how the source was made
         ome_zarr.finish(folder, target.like.with_array(target.like.array, metadata=metadata))
     run.finish()
 
