@@ -127,6 +127,8 @@ def test_mistakes_are_told_at_once(folder, command):
     for arguments, problem in {
         ("batch", "denoise", "none", "out"): "no folder",
         ("batch", "denoise", "in", "out", "--pattern", "*.lif"): "No image",
+        ("batch", "denoise", "in/day 1", "out", "--pattern", "../*.tif"): "leads out of the folder",
+        ("batch", "denoise", "in", "out", "--report", "in/a.tif"): "cannot be the report",
         ("batch", "denoise", "in", "in"): "lies in the folder for the results",
         ("batch", "denoise", "in", "out", "--suffix", ".docx"): "not the suffix",
         ("batch", "denoise", "in", "out", "--model", "none"): "none",
@@ -136,6 +138,7 @@ def test_mistakes_are_told_at_once(folder, command):
         assert code == 1
         assert problem in err
     assert not (folder / "out").exists()
+    assert read_image(folder / "in" / "a.tif").units == ("um", "um")
 
 
 def test_a_stopped_batch_keeps_what_is_done(folder):

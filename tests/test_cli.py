@@ -1,6 +1,7 @@
 """The commands as a user types them: answers on stdout, progress on stderr, 0, 1 or 2."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -273,6 +274,15 @@ def test_the_installed_command_answers_on_stdout_alone(folder):
     done = subprocess.run([*line, "evaluate", "clean.tif", "noisy.tif"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["psnr"] > 0
+
+
+def test_a_reader_that_has_enough_is_no_error(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "napari_recon", "evaluate", "clean.tif", "noisy.tif"]
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_headless_demo_writes_all_it_promises(tmp_path):

@@ -108,6 +108,8 @@ def find_images(folder: Path, pattern: str, without: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ReconError(f"There is no folder {folder}.", "Check its name.")
+    if ".." in Path(pattern).parts:  # the results would lie as far outside of their folder, perhaps over the images
+        raise ReconError(f"The pattern {pattern!r} leads out of the folder.", "Give that folder instead.")
     inside = without.resolve()
     if inside in (folder.resolve(), *folder.resolve().parents):
         raise ReconError(f"{folder} lies in the folder for the results.", "Choose another folder for the results.")

@@ -24,7 +24,7 @@ class BatchOptions:
     suffix: Annotated[
         str | None, Parameter(help="Format of the results, such as .ome.zarr; else that of each image.")
     ] = None
-    report: Annotated[Path | None, Parameter(help="File for what became of each image, as JSON.")] = None
+    report: Annotated[Path | None, Parameter(help="File (.json) for what became of each image.")] = None
     axes: Axes = None
     tile_size: Annotated[int | None, Parameter(help="Side of a tile in pixels; chosen from the free memory else.")] = (
         None
@@ -125,6 +125,8 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
     shared = asdict(how)
     report = shared.pop("report")
     if report is not None:
+        if report.suffix.lower() != ".json":  # an image, say, would be replaced
+            raise ReconError(f"{report} cannot be the report.", "Give a name that ends in .json.")
         if out in report.parents:
             report.parent.mkdir(parents=True, exist_ok=True)  # as the folder of results is
         check_writable(report)
