@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import dask.array
 import numpy as np
@@ -60,6 +61,11 @@ def test_a_name_and_a_tensor_of_a_training_are_no_images():
 
 
 LABELS = np.kron(np.arange(1, 10).reshape(3, 3), np.ones((16, 16), int))
+
+
+def test_a_matrix_is_an_array():
+    np.testing.assert_array_equal(api.denoise(np.matrix(picture())), api.denoise(picture()))
+    np.testing.assert_array_equal(api.upscale(np.matrix(picture())), api.upscale(picture()))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
@@ -179,11 +185,13 @@ def test_an_all_zero_channel_is_named(tiny):
 
 @pytest.mark.parametrize("value", [0, 1e6 / 3])
 @pytest.mark.parametrize("verb", [api.denoise, api.upscale])
-def test_a_blank_channel_beside_others_stays_as_it_is(verb, value):
+def test_a_blank_channel_beside_others_stays_as_it_is(verb, value, tmp_path):
     array = np.stack([picture(), np.full((48, 48), value, np.float32)])
     done = np.asarray(verb(array, axes="CYX"))
     np.testing.assert_array_equal(done[1], np.float32(value))
     np.testing.assert_array_equal(done[0], np.asarray(verb(array[0])))
+    streamed = verb(array, axes="CYX", out=tmp_path / "made.ome.zarr")
+    np.testing.assert_array_equal(np.asarray(streamed.array)[1], np.float32(value))
     with refused("Channel 0 is constant", array):
         verb(np.stack([array[1], array[1]]), axes="CYX")
 
@@ -336,8 +344,20 @@ def test_files_that_are_no_models(trained, tmp_path):
     path.write_bytes(good.replace(b'\\"format\\": 1', b'\\"format\\": 9', 1))
     with refused("newer napari-recon"):
         api.load_model(path)
+    for change in ({"gain": None}, {"gain": 0.0, "intercept": -1.0}, {"intercept": "much"}, {"correlation": [0.1]}):
+        noise = replace(trained.normalization.noise[0], **change)
+        replace(trained, normalization=replace(trained.normalization, noise=(noise,))).save(path)
+        with refused("damaged"):
+            api.load_model(path)
     with refused("no model"):
         api.load_model(tmp_path)
+
+
+def test_a_model_is_saved_in_the_home_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert trained.save("~/models/mine") == tmp_path / "models" / "mine.safetensors"
+    assert api.load_model("~/models/mine.safetensors").hash == trained.hash
 
 
 def test_a_network_with_infinite_weights_gives_no_image(trained):

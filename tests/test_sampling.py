@@ -220,6 +220,10 @@ def test_damaged_latents_and_other_models_are_refused(picture, vae, bottleneck, 
         (tmp_path / "b.latents").write_bytes(damaged)
         with pytest.raises(ReconError, match="damaged"):
             api.decode(tmp_path / "b.latents", vae)
+    for key, value in (("shape", [100.5, 90]), ("scale", ["far", 1]), ("channel_names", 3), ("translate", 10**400)):
+        api.Encoded(encoded.packed, {**encoded.about, key: value}).save(tmp_path / "b")
+        with pytest.raises(ReconError, match="damaged"):
+            api.decode(tmp_path / "b.latents", vae)
     with pytest.raises(ReconError, match="another model"):
         api.decode(path, bottleneck)
     with pytest.raises(ReconError, match="no file"):

@@ -114,7 +114,7 @@ class TrainedModel:
         ReconError
             When it cannot be written.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.suffix != ".safetensors":
             path = path.with_name(path.name + ".safetensors")
         weights = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in self.weights.items()}
@@ -135,7 +135,7 @@ class TrainedModel:
         ReconError
             When the file is missing, damaged, not a model of napari-recon, or from a newer version of it.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if not path.is_file():
             raise ReconError(
                 f"There is no model file {path}.", "Check the path; `napari-recon models` lists those known."

@@ -271,6 +271,8 @@ def _checked_array(array: Any) -> Any:
                 "Give image.astype('float32').filled(numpy.nan): such pixels are kept.",
             )
         array = array.data
+    if isinstance(array, np.ndarray):
+        array = np.asarray(array)  # numpy.matrix keeps its two axes whatever becomes of it
     if any(n != n for n in array.shape):
         raise ReconError("The size of this dask array is unknown.", "Call its compute_chunk_sizes() first.")
     if 0 in array.shape:

@@ -75,7 +75,7 @@ def find_model(name: str | Path) -> Path:
     ReconError
         When there is none.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
         return path
     known = list_models()

@@ -181,7 +181,7 @@ def _origin(start_from: Model | None, family: str, has_target: bool, options: di
 
 def _checkpoint(checkpoint: str | Path | None, resume: bool) -> tuple[Path | None, dict[str, Any] | None]:
     """Where to save the state of the run, and the state to go on from."""
-    path = Path(checkpoint) if checkpoint is not None else None
+    path = Path(checkpoint).expanduser() if checkpoint is not None else None
     if not resume:
         return path, None
     if path is None:

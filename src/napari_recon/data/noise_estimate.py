@@ -103,8 +103,14 @@ class NoiseEstimate:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild from `to_json`."""
-        return cls(**{**values, "correlation": tuple(values["correlation"])})
+        """Rebuild from `to_json`; raises `ValueError`, `TypeError` or `KeyError` on values that cannot be."""
+        along_y, along_x = map(float, values["correlation"])
+        rest = {"correlation": (along_y, along_x), "temporal": bool(values.get("temporal"))}
+        numbers: dict[str, Any] = {name: float(value) for name, value in values.items() if name not in rest}
+        made = cls(**(numbers | rest))
+        if not (made.gain > 0 or made.intercept >= 0):
+            raise ValueError("noise without a gain has a variance of 0 or more")
+        return made
 
 
 def estimate_noise(stacks: Sequence[NDArray[Any]], time_steps: Sequence[int] = ()) -> NoiseEstimate:
