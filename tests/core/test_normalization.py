@@ -120,13 +120,22 @@ def test_an_image_without_noise_can_be_stabilised():
 
 
 def test_json_brings_back_the_same_normalisation(stack):
+    blank = np.concatenate([stack, np.full_like(stack[:, :1], 7)], 1)
     for stabilised in (False, True):
-        found = measure([stack], stabilised=stabilised)
+        found = measure([blank], stabilised=stabilised, blanks=True)
         assert Normalization.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mean": ["a"]}, {"std": [1.0, 2.0]}, {"std": [0.0]}, {"mean": [float("nan")]}, {"noise": [{}] * 2}]
+    "wrong",
+    [
+        {"mean": ["a"]},
+        {"std": [1.0, 2.0]},
+        {"std": [0.0]},
+        {"std": [-1.0]},
+        {"mean": [float("nan")]},
+        {"noise": [{}] * 2},
+    ],
 )
 def test_json_that_was_altered_is_refused(wrong):
     values = Normalization((1.0,), (2.0,)).to_json()

@@ -96,8 +96,8 @@ class Normalization:
         mean, std = (tuple(map(float, values[key])) for key in ("mean", "std"))
         if len(std) != len(mean) or len(noise) not in (0, len(mean)):
             raise ValueError("mean, std and noise are of different numbers of channels")
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) >= 0):
-            raise ValueError("mean and std must be finite, and std not negative")
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) >= 0 and max(std) > 0):
+            raise ValueError("mean and std must be finite, and std positive where the channel is not blank")
         return cls(mean, std, noise, bool(values.get("stabilised", True)))
 
 
