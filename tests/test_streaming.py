@@ -142,6 +142,22 @@ def test_an_interrupted_run_goes_on_and_does_nothing_twice(tmp_path, image, trai
     np.testing.assert_array_equal(np.asarray(made.array), expected.array)
 
 
+def test_two_runs_do_not_fill_the_same_store(tmp_path, image, trained):
+    out = tmp_path / "clean.ome.zarr"
+    refused = []
+
+    def second(event):
+        if not refused:
+            with pytest.raises(ReconError, match="Another process") as error:
+                api.denoise(image, trained, out=out, **SMALL)
+            refused.append(error)
+
+    first = api.denoise(image, trained, out=out, on_progress=second, **SMALL)
+    assert refused
+    np.testing.assert_array_equal(np.asarray(first.array), api.denoise(image, trained, **SMALL).array)
+    assert [p.name for p in tmp_path.iterdir()] == ["clean.ome.zarr"]
+
+
 def test_a_line_cut_short_in_the_record_costs_one_tile(tmp_path, image, trained, computed):
     out = tmp_path / "clean.ome.zarr"
     with pytest.raises(Cancelled):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from napari_recon.inference.runner import TileRunner
 from napari_recon.inference.sampling import SampleRunner
 from napari_recon.inference.streaming import Make, Target, here, like, stream
 from napari_recon.io import FORMATS, read_image
+from napari_recon.io._files import alone, check_distinct
 from napari_recon.library import find_model
 
 FLOAT = np.dtype(np.float32)
@@ -111,6 +113,7 @@ def _stores(
 ) -> list[Image]:
     for target in targets:
         check_out(target.path, None)
+    check_distinct(*(target.path for target in targets))
 
     def record(runner: TileRunner, notes: list[str]) -> dict[str, Any]:
         noise = [n.to_json() for n in runner.normalization.noise]
@@ -119,18 +122,21 @@ def _stores(
         names = {"model": model.name, "model_hash": model.hash}
         return {**names, **settings, **how, "notes": notes, "version": __version__}
 
-    stream(
-        make,
-        source,
-        targets,
-        {**settings, **more, "model": model.hash, "precision": run["precision"]},
-        record,
-        tile_size=run["tile_size"],
-        workers=_workers(run["scheduler"]),
-        keep=run.get("keep", False),
-        on_progress=run["on_progress"],
-        cancel=run["cancel"],
-    )
+    with ExitStack() as held:
+        for target in targets:
+            held.enter_context(alone(target.path.expanduser()))
+        stream(
+            make,
+            source,
+            targets,
+            {**settings, **more, "model": model.hash, "precision": run["precision"]},
+            record,
+            tile_size=run["tile_size"],
+            workers=_workers(run["scheduler"]),
+            keep=run.get("keep", False),
+            on_progress=run["on_progress"],
+            cancel=run["cancel"],
+        )
     return [read_image(t.path) for t in targets]
 
 

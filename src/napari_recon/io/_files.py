@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from napari_recon.errors import ReconError
@@ -80,6 +81,43 @@ def take_place(folder: Path, path: Path) -> None:
         old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes from filling `path` meanwhile; the system lets go of it when this one dies.
+
+    Raises
+    ------
+    ReconError
+        When another process has it, or there is no place for it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    make_folder(lock.parent)
+    with writing(path):
+        file = lock.open("a")
+    with file:
+        if not _take(file, lock):
+            raise ReconError(f"Another process is working on {path}.", "Wait until it ends, or stop it.")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _take(file: IO[str], lock: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # as on Windows, which has no such locks
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), lock.stat())  # else it was given back and removed just now
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks
+        return True
 
 
 def is_store(path: Path) -> bool:
