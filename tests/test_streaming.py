@@ -211,6 +211,26 @@ def test_a_half_done_store_is_not_finished_with_an_image_of_another_border(tmp_p
         denoise()
 
 
+def test_only_what_the_finished_tiles_were_made_of_must_be_as_it_was(tmp_path, trained, computed):
+    out = tmp_path / "clean.ome.zarr"
+    pixels = np.random.default_rng(0).normal(100, 10, (20, 70, 90)).astype(np.float32)
+
+    def denoise(**options):
+        lazy = dask.array.from_array(pixels, chunks=(1, 70, 90), name=False)
+        return api.denoise(lazy, trained, axes="ZYX", out=out, **SMALL, **options)
+
+    with pytest.raises(Cancelled):
+        denoise(**stop_after(7))
+    pixels[0, 5, 80] += 1
+    before = len(computed)
+    with pytest.raises(ReconError, match="another image"):
+        denoise()
+    assert len(computed) == before
+    pixels[0, 5, 80] -= 1
+    pixels[0, 69, 80] += 1  # of a tile to come
+    denoise()
+
+
 def test_the_old_store_stays_until_the_new_one_is_whole(tmp_path, image, trained):
     out = tmp_path / "clean.ome.zarr"
     write_image(out, np.ones((4, 5), np.uint8))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -59,12 +60,16 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a job: its number, where the pixels belong, the pixels, and what is to be noted."""
+    """What came of a job: its number, where the pixels belong, the pixels, and what is to be noted.
+
+    `source` is the checksum of the pixels that it was made of.
+    """
 
     number: int
     place: Slices
     values: NDArray[np.float32]
     notes: list[str]
+    source: int | None
 
 
 @dataclass
@@ -90,7 +95,7 @@ class Work:
             known = len(runner.notes)
             with runner.interruptible(stop):
                 values = _compute(runner, job)
-            return Answer(number, runner.place(job), values, runner.notes[known:])
+            return Answer(number, runner.place(job), values, runner.notes[known:], _checksum(runner, job))
 
 
 def _compute(runner: TileRunner, job: Job) -> NDArray[np.float32]:
@@ -118,6 +123,14 @@ def _parts(runner: TileRunner, samples: slice, job: Job) -> Iterator[Job]:
         multiple = runner.spec.size_multiple
         for tile in plan_tiles(runner.padded, runner.tile, runner.halo, multiple, within=job.tile.write):
             yield Job(unit, tile)
+
+
+def _checksum(runner: TileRunner, job: Job) -> int | None:
+    """Tell the pixels of a tile from others; None for an image in memory, which is compared as a whole."""
+    if isinstance(runner.image.array, np.ndarray):
+        return None
+    own = (slice(s.start, min(s.stop, n)) for s, n in zip(job.tile.write, runner.shape, strict=True))
+    return zlib.crc32(np.asarray(runner.batch[(*job.unit, *own)]).tobytes())
 
 
 Workers = Callable[[Work, Iterator[tuple[int, Job]], CancelToken], Generator[Answer, None, None]]
@@ -182,15 +195,17 @@ def stream(
     remake = partial(_remake, make, run.state)
     planner = remake()  # another than works: when memory is short that one changes its tiles
     jobs = list(_jobs(planner, run.state["together"]))
+    cancel = cancel or CancelToken()
+    _check_source(run, planner, jobs, on_progress, cancel)
     pending = ((n, job) for n, job in enumerate(jobs) if n not in run.done)
     levels = [ome_zarr.open_level(folder) for folder in run.folders]
     progress = _Progress(planner.spec.task, len(jobs), len(run.done), on_progress)
     try:
-        with closing(workers(Work(remake), pending, cancel or CancelToken())) as answers:
+        with closing(workers(Work(remake), pending, cancel)) as answers:
             for answer in answers:
                 with writing(targets[0].path):
                     clipped = [_write(*pair, answer, image, planner) for pair in zip(levels, targets, strict=True)]
-                    run.note(answer.number, clipped=sum(clipped), notes=answer.notes)
+                    run.note(answer.number, clipped=sum(clipped), notes=answer.notes, source=answer.source)
                 progress.show(len(run.done))
     finally:
         run.close()
@@ -243,6 +258,21 @@ def _jobs(runner: TileRunner, together: int) -> Iterator[Job]:
         for first in range(0, samples, together):
             unit = slice(first, min(first + together, samples)), slice(channel, channel + step)
             yield from runner.jobs(unit)
+
+
+def _check_source(
+    run: Unfinished, runner: TileRunner, jobs: Sequence[Job], on_progress: ProgressCallback | None, cancel: CancelToken
+) -> None:
+    """Raise when the image has changed where an earlier run did its tiles; to read these takes far less than they took.
+
+    What else is on disk is not read, and what it was before nobody needs to know.
+    """
+    reporter = Reporter(on_progress, "check", total=len(run.done))
+    for count, (number, entry) in enumerate(run.done.items()):
+        cancel.raise_if_cancelled()
+        reporter.update(count)
+        if entry.get("source") != _checksum(runner, jobs[number]):
+            run.refuse(["image"])
 
 
 def _write(level: Any, target: Target, answer: Answer, image: Image, runner: TileRunner) -> int:

@@ -77,6 +77,13 @@ class Unfinished:
         self._log.write(json.dumps({"job": job, **more}) + "\n")
         self._log.flush()
 
+    def refuse(self, other: Sequence[str]) -> None:
+        """Raise: there is a run, but what is named was another then."""
+        raise ReconError(
+            f"{self.folders[0]} holds an unfinished run with another {', another '.join(other)}.",
+            "Run it with the same settings to finish it, or remove that folder to begin anew.",
+        )
+
     def close(self) -> None:
         """Let go of the record."""
         if self._log is not None:
@@ -114,7 +121,4 @@ class Unfinished:
         names = {*earlier, *self.settings}
         other = sorted(n for n in names if earlier.get(n) != self.settings.get(n))
         if other:
-            raise ReconError(
-                f"{self.folders[0]} holds an unfinished run with another {', another '.join(other)}.",
-                "Run it with the same settings to finish it, or remove that folder to begin anew.",
-            )
+            self.refuse(other)
