@@ -1,5 +1,6 @@
 """Whatever is wrong with the input: one clear error with a next step, and nothing of the user's is changed."""
 
+import json
 import math
 import os
 import sys
@@ -400,6 +401,23 @@ def test_a_full_disk_under_the_commands(trained, tmp_path, capsys):
         assert done.value.code == 1
         assert "space" in capsys.readouterr().err
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_under_latents_and_reports(tmp_path, capsys):
+    stored = api.Encoded({"0.0.0": np.zeros(9000, np.uint8)}, {"name": "cells"})
+    with full_disk(4000), refused("space"):
+        stored.save(tmp_path / "cells")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "empty.tif").touch()  # which fails, and so needs no space
+    report = tmp_path / "report.json"
+    report.write_text("of yesterday")
+    with full_disk(10), pytest.raises(SystemExit) as done:
+        cli.main(["batch", "denoise", str(tmp_path / "in"), str(tmp_path / "out"), "--report", str(report)])
+    out, err = capsys.readouterr()
+    assert (done.value.code, json.loads(out)["failed"]) == (1, 1)
+    assert "report.json" in err
+    assert report.read_text() == "of yesterday"
 
 
 def test_a_disk_that_is_full_before_all_tiles_are_written(trained, tmp_path):

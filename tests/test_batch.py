@@ -1,6 +1,7 @@
 """Folders: every image once, errors collected, the tree mirrored."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,14 @@ def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(folder, 
     assert not (folder / "out" / "b.tif").exists()
 
 
+def test_a_damaged_chunk_does_not_stop_the_others(folder, command):
+    chunk = next(p for p in (folder / "in" / "day 1" / "b.ome.zarr" / "0" / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    code, told, err = command(*DENOISE)
+    assert (code, told["done"], told["failed"]) == (1, 2, 1)
+    assert "A chunk of" in err
+
+
 def test_an_image_that_vanishes_does_not_stop_the_others(folder, command):
     assert command(*DENOISE)[0] == 0
     source = folder / "in" / "a.tif"
@@ -91,6 +100,8 @@ def test_where_all_fail_none_is_said_to_be_done(folder, command):
 
 def test_hidden_files_are_no_images(folder, command):
     (folder / "in" / "._a.tif").write_bytes(b"what macOS notes of a.tif")
+    (folder / "in" / ".Trash").mkdir()
+    shutil.copy(folder / "in" / "a.tif", folder / "in" / ".Trash")
     code, told, _ = command(*DENOISE)
     assert (code, told["done"], told["failed"]) == (0, 3, 0)
 

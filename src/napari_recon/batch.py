@@ -133,8 +133,9 @@ def summary(entries: list[Entry]) -> dict[str, Any]:
 
 def _is_image(path: Path, folder: Path) -> bool:
     known = [form for suffix, form in FORMATS.items() if path.name.lower().endswith(suffix)]
-    # Hidden ones are no images of the user: macOS adds such a file to every one on a foreign disk.
-    if not known or path.name.startswith(".") or known[0].folder != path.is_dir():
+    # Hidden ones are no images of the user: macOS adds such a file to every one on a foreign disk, trash has a folder.
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    if not known or hidden or known[0].folder != path.is_dir():
         return False
     return not any(is_store(parent) for parent in path.parents if folder in parent.parents)
 

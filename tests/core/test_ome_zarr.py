@@ -276,3 +276,12 @@ def test_versions_are_of_ome_zarr_alone(tmp_path):
         write_image(tmp_path / "a.tif", np.ones((4, 4)), version="0.5")
     with pytest.raises(ReconError, match=r"version 0\.1"):
         write_image(tmp_path / "a.zarr", np.ones((4, 4)), version="0.1")
+
+
+def test_a_store_without_its_pixels_is_told_from_one_that_is_not_there(tmp_path):
+    write_image(tmp_path / "a.ome.zarr", np.zeros((8, 8), np.uint8))
+    (tmp_path / "a.ome.zarr" / "0").rename(tmp_path / "moved")
+    with pytest.raises(ReconError, match="A part of"):
+        read_image(tmp_path / "a.ome.zarr")
+    with pytest.raises(ReconError, match="no file"):
+        read_image(tmp_path / "b.ome.zarr")

@@ -60,7 +60,10 @@ class Encoded:
         path = path if path.suffix == ".latents" else path.with_name(path.name + ".latents")
         make_folder(path.parent)
         with replacing(path) as temporary:
-            save_file(self.packed, temporary, metadata={KEY: json.dumps({"format": FORMAT, **self.about})})
+            try:
+                save_file(self.packed, temporary, metadata={KEY: json.dumps({"format": FORMAT, **self.about})})
+            except SafetensorError as error:  # its way to report what the file system refused
+                raise OSError(str(error)) from error
         return path
 
     @classmethod

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from napari_recon.cli._common import Axes, Device, Progress, Scheduler, print_json, stop_on_interrupt
 from napari_recon.errors import ReconError
-from napari_recon.io._files import check_writable
+from napari_recon.io._files import check_writable, replacing
 
 batch_app = App(name="batch", help="Denoise, sample or upscale all images of a folder.")
 
@@ -133,9 +133,10 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
     with stop_on_interrupt() as cancel, Progress() as progress:
         entries = batch(verb, folder, out, model, on_progress=progress, cancel=cancel, **shared, **options)
     found = summary(entries)
-    if report is not None:
-        report.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
     print_json(found)
+    if report is not None:
+        with replacing(report) as temporary:
+            temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
     failed = [e for e in entries if e.status == "failed"]
     if failed:
         lines = "\n".join(f"  {e.input}: {e.error}" for e in failed)

@@ -155,6 +155,8 @@ def reading(path: Path, folder: bool = False) -> Iterator[None]:
     except ReconError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
+        if path.exists():
+            raise ReconError(f"A part of {path} is missing ({error}).", "Export or copy all of it again.") from error
         raise ReconError(f"There is no file {path}.", "Check its name and folder.") from error
     except PermissionError as error:
         raise ReconError(f"{path} may not be read.", "Ask its owner for permission, or copy it.") from error

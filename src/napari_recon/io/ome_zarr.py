@@ -191,6 +191,25 @@ def _array(path: Path, name: Any) -> Any:
     return zarr.open_array(path.joinpath(*parts), mode="r")
 
 
+class _Chunks:
+    """A Zarr array that tells of a damaged chunk by a `ReconError`; codecs raise whatever comes."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.array[index]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise ReconError(
+                f"A chunk of {self.array.store_path} cannot be read ({type(error).__name__}: {error}).",
+                "It may be damaged or cut short: copy it or make it again.",
+            ) from error
+
+
 def _lazy(array: Any) -> Any:
     """Wrap a Zarr array in dask, once it is known that reading it is safe."""
     import dask.array
@@ -210,7 +229,7 @@ def _lazy(array: Any) -> Any:
     if 0 in array.shape or math.prod(-(-n // c) for n, c in zip(array.shape, sides, strict=True)) > MOST_CHUNKS:
         raise ReconError(f"An array of {array.shape} in chunks of {array.chunks} cannot be read.", "Write it again.")
     check_memory(int(np.prod([float(c) for c in sides])) * array.dtype.itemsize, "One chunk of it")
-    lazy = dask.array.from_array(array, chunks=tuple(sides), name=False)  # type: ignore[no-untyped-call]
+    lazy = dask.array.from_array(_Chunks(array), chunks=tuple(sides), name=False)  # type: ignore[no-untyped-call]
     return lazy * np.uint8(255) if array.dtype == bool else lazy
 
 
