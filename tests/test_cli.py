@@ -197,6 +197,7 @@ MISTAKES = {
     "denoise noisy.tif ./noisy.tif --model model.safetensors": "itself",
     "denoise noisy.tif no/out.tif --model model.safetensors": "does not exist",
     "denoise noisy.tif out.docx --model model.safetensors": "known image format",
+    f"denoise noisy.tif {'a' * 300}.tif --model model.safetensors": "too long",
     "denoise noisy.tif out.png --model model.safetensors": "--keep-dtype",
     "denoise noisy.tif out.tif --model model.safetensors --strength 9": "strength",
     "denoise noisy.tif out.tif --model model.safetensors --tile-size 0": "tile",

@@ -182,10 +182,12 @@ def check_memory(nbytes: int, what: str) -> None:
 def check_writable(path: Path) -> None:
     """Fail before the work, not after it, when the result has nowhere to go."""
     folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ReconError(f"The folder {folder} does not exist or cannot be written to.", "Make it, or choose another.")
-    if path.is_dir() and not is_store(path):
-        raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
+    with writing(path):  # a name may be too long even to be looked for
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            problem = f"The folder {folder} does not exist or cannot be written to."
+            raise ReconError(problem, "Make it, or choose another.")
+        if path.is_dir() and not is_store(path):
+            raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
 
 def make_folder(path: Path) -> None:
