@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_recon import denoise, read_image, write_image
 
@@ -56,6 +59,25 @@ def test_upscales_a_folder_by_a_pattern_on_its_own_page_alone(open_panel, folder
     assert not (tmp_path / "fine" / "day 2").exists()
     panel.tabs.setCurrentWidget(panel.texture)
     assert panel.folder.button.isHidden()
+
+
+@pytest.mark.parametrize("where", ["Denoise", "Train"])
+def test_a_dropped_folder_is_filled_in(open_panel, folder, where):
+    panel = open_panel(where)
+    if where == "Train":
+        panel.form.sources.kind.setCurrentText("folder")
+        field = panel.form.sources.path
+    else:
+        panel.folder.button.setChecked(True)
+        field = panel.folder.content.folder
+    dropped = QMimeData()
+    dropped.setUrls([QUrl.fromLocalFile(str(folder))])  # as file managers do, some without a text
+    how = (Qt.DropAction.CopyAction, dropped, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
+    entered = QDragEnterEvent(QPoint(2, 2), *how)
+    QApplication.sendEvent(field, entered)
+    assert entered.isAccepted()
+    QApplication.sendEvent(field, QDropEvent(QPointF(2, 2), *how))
+    assert field.text() == str(folder)
 
 
 def test_missing_folders_are_asked_for(open_panel, tmp_path, problems, qtbot):

@@ -1,10 +1,15 @@
 """What the panels say about the noise of a layer."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
 from napari_recon import api
+from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.plugin._noise_line import Measurement
 
 from .conftest import PATIENCE, SIZE, noisy_image
 
@@ -124,3 +129,9 @@ def test_closing_the_panel_closes_the_details(viewer, cells, open_panel, qtbot):
     panel.noise.linkActivated.emit("#details")
     with qtbot.waitSignal(panel.noise.details.destroyed, timeout=PATIENCE):
         viewer.window.remove_dock_widget(panel)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_number_gives_no_warning():
+    with suppress(ReconError):
+        Measurement(Image(np.full((SIZE, SIZE), np.nan, np.float32), "YX"), True).get()

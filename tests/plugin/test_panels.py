@@ -58,6 +58,43 @@ def test_nothing_is_cut_off_in_a_small_window(panel, viewer, qtbot, height):
     qtbot.waitUntil(lambda: column.minimumSizeHint().width() <= column.parentWidget().width())
 
 
+def test_large_letters_are_not_cut_off(panel, viewer, qtbot):
+    from napari.settings import get_settings
+
+    window = viewer.window._qt_window
+    window.resize(1280, 800)
+    window.show()
+    appearance = get_settings().appearance
+    size, appearance.font_size = appearance.font_size, 14
+    try:
+        column = panel.column.parentWidget()
+        qtbot.waitUntil(lambda: panel.minimumWidth() > 320)
+        qtbot.waitUntil(lambda: column.minimumSizeHint().width() <= column.parentWidget().width())
+        if hasattr(panel, "live"):
+            buttons = panel.form.presets.buttons()
+            assert all(b.width() >= b.fontMetrics().horizontalAdvance(b.text().split("\n")[0]) for b in buttons)
+    finally:
+        appearance.font_size = size
+
+
+def test_a_longer_line_on_the_data_is_not_cut_off(viewer, open_panel, qtbot):
+    place = {"scale": (1, 1, 0.2, 0.1083, 0.1083), "units": ("s", "pixel", "um", "um", "um")}
+    layer = viewer.add_image(noisy_image((5, 3, 21, SIZE, SIZE)), axis_labels=("t", "c", "z", "y", "x"), **place)
+    viewer.window._qt_window.resize(1280, 720)
+    viewer.window._qt_window.show()
+    panel = open_panel("Train")  # its list of layers would take the room
+    panel.form.sources.layers.check([layer])
+    qtbot.waitUntil(lambda: bool(session().devices), timeout=60_000)
+    qtbot.wait(300)
+    data = panel.form.data
+    for axes in ("QQX", ""):
+        data.axes_edit.setText(axes)
+        data.axes_edit.editingFinished.emit()
+        qtbot.wait(300)  # for several passes of the layout, which may end with fewer lines
+        needed = data.text.heightForWidth(data.text.width())
+        assert needed == data.text.minimumHeight() <= data.text.height()
+
+
 def test_needs_no_scroll_bar_when_folded(panel, viewer):
     viewer.window._qt_window.resize(1200, WINDOW_HEIGHT)
     if hasattr(panel, "live"):

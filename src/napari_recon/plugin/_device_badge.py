@@ -1,9 +1,9 @@
 """Says which device will compute and, when it is a slow one, why; lets one choose another."""
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_recon.plugin._forms import narrow
+from napari_recon.plugin._forms import WrappedText, narrow
 from napari_recon.plugin._session import session
 
 HELP = "https://pytorch.org/get-started/locally/"
@@ -18,12 +18,11 @@ class DeviceBadge(QWidget):
         self.setToolTip("Where it is computed.")
         self.combo = narrow(QComboBox())
         self.combo.setToolTip("Where it is computed; the fastest device comes first.")
-        self.note = QLabel()
+        self.note = WrappedText()
         self.note.setObjectName("grey")
         self.note.setToolTip("The link goes to the selector of torch builds; right-click to copy it.")
         self.note.setOpenExternalLinks(True)
         self.note.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-        self.note.setWordWrap(True)
         self.note.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QToolButton, QWidget
 
 from napari_recon.errors import ReconError
-from napari_recon.plugin._forms import Foldout, add_row, compact_form
+from napari_recon.plugin._forms import Foldout, PathEdit, add_row, compact_form
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._panel import Panel
 from napari_recon.plugin._session import session
@@ -60,7 +60,7 @@ class FolderForm(QWidget):
     def __init__(self, panel: Panel, verb: str, ask: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
         super().__init__()
         self._panel, self._verb, self._ask = panel, verb, ask
-        self.folder, self.out, self.pattern = QLineEdit(), QLineEdit(), QLineEdit(ALL)
+        self.folder, self.out, self.pattern = PathEdit(), PathEdit(), QLineEdit(ALL)
         self.folder.setToolTip("Folder of the images; folders in it count too.")
         self.out.setToolTip("Folder for the results, which get the names of the images; made when it is not there.")
         self.pattern.setToolTip("Which files: *.tif for those of this folder alone, **/*.tif for all below it.")

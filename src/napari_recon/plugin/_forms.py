@@ -128,6 +128,48 @@ class Foldout(QWidget):
         self.button.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
 
 
+class WrappedText(QLabel):
+    """Text of several lines in a row of a form, which alone may leave it fewer lines than a new text needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def setText(self, text: str) -> None:
+        """Show a text."""
+        super().setText(text)
+        self._claim_height()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Claim the height of the text at the new width."""
+        super().resizeEvent(event)
+        self._claim_height()
+
+    def _claim_height(self) -> None:
+        self.setMinimumHeight(self.heightForWidth(self.width()))
+
+
+class PathEdit(QLineEdit):
+    """Takes files and folders that are dropped on it; several are separated by a semicolon."""
+
+    def dragEnterEvent(self, event: Any) -> None:
+        """Take files before napari's window offers to open them."""
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+        else:
+            super().dragEnterEvent(event)
+
+    def dropEvent(self, event: Any) -> None:
+        """Fill in what was dropped."""
+        paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        if paths:
+            self.setText("; ".join(paths))
+            self.editingFinished.emit()
+            event.acceptProposedAction()
+        else:
+            super().dropEvent(event)
+
+
 class _NoWheel(QObject):
     """Keeps the wheel from changing a value while one only means to scroll past it."""
 

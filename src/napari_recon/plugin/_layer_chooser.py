@@ -6,10 +6,10 @@ from typing import Any
 
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QListWidget, QListWidgetItem, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QListWidget, QListWidgetItem, QWidget
 
 from napari_recon.errors import ReconError
-from napari_recon.plugin._forms import mark, narrow
+from napari_recon.plugin._forms import WrappedText, mark, narrow
 from napari_recon.plugin._layers import KEY, describe, is_passing, layer_axes, snapshot
 from napari_recon.plugin._panel import Panel
 
@@ -142,9 +142,8 @@ class DataLine(QWidget):
             "Axes of the layer in order: T time, Z depth, C channel, Y, X, S other samples. Correct them here."
         )
         self.axes_edit.editingFinished.connect(self._edited)
-        self.text = QLabel()
+        self.text = WrappedText()
         self.text.setObjectName("grey")
-        self.text.setWordWrap(True)
         self.text.setToolTip("Size, pixel type, pixel size, and how the network will go through it.")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

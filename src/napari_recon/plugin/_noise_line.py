@@ -95,7 +95,9 @@ class Measurement:
         pixels = np.asarray(self.image.array)  # a lazy one would be read several times
         self._checksum = _checksum(pixels)
         reports = api.measure_noise(self.image.with_array(pixels))
-        return Measured(self.image.name, reports, float(np.nanmin(pixels)), float(np.nanmax(pixels)), self._whole)
+        # Pixels that are no number do not count; without any other there is no warning either.
+        low, high = (float(f.reduce(pixels, axis=None)) for f in (np.fmin, np.fmax))
+        return Measured(self.image.name, reports, low, high, self._whole)
 
 
 class NoiseLine(QLabel):

@@ -17,7 +17,6 @@ from napari_recon.plugin._session import session
 T = TypeVar("T")
 
 WARM_UP_DELAY = 100  # milliseconds
-WIDTH = 300  # of a dock beside which there is still an image
 
 
 class Panel(QWidget):
@@ -41,7 +40,6 @@ class Panel(QWidget):
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(body)
         self._view = scroll.viewport()
         for watched in (body, self._view):
@@ -117,7 +115,8 @@ class Panel(QWidget):
         """Ask for the width that the column needs, known only once it is styled; a scroll area would let it be cut."""
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
             beside = self.width() - self._view.width()  # the frame, and the scroll bar while there is one
-            self.setMinimumWidth(min(self.column.minimumSize().width() + beside, WIDTH))
+            half = self.window().width() // 2  # the other half is the image's, however large the letters
+            self.setMinimumWidth(min(self.column.minimumSize().width() + beside, half))
         return super().eventFilter(watched, event)
 
     def follow(self, job: Any) -> None:

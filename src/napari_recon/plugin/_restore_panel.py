@@ -251,7 +251,8 @@ def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:
 
 def _progress_line(event: ProgressEvent) -> str:
     what = {"train": "training: step", "generate": "image", "batch": "image"}.get(event.phase, "tile")
-    parts = [f"{what} {event.done:,} / {event.total:,}"]
+    total = f" / {event.total:,}" if event.total else ""
+    parts = [f"{what} {event.done:,}{total}"]
     if event.eta is not None:
         parts.append(f"{duration(event.eta)} left")
     return " · ".join([*parts, *filter(None, [event.message])])

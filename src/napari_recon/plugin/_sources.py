@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_recon.errors import ReconError
 from napari_recon.io import FORMATS
-from napari_recon.plugin._forms import narrow
+from napari_recon.plugin._forms import PathEdit, narrow
 from napari_recon.plugin._layer_chooser import LayerList
 from napari_recon.plugin._panel import Panel
 
@@ -28,7 +28,7 @@ class SourceChooser(QWidget):
         self.layers = LayerList(panel)
         self.layers.setToolTip("Layers to learn from: check one or more of the same kind.")
         self.layers.chosen.connect(self.changed)
-        self.path = QLineEdit()
+        self.path = PathEdit()
         self.path.setToolTip("Image files, separated by a semicolon, or a folder.")
         self.path.setPlaceholderText("choose ...")
         self.path.editingFinished.connect(self.changed)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QHBoxLayout,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -94,8 +93,6 @@ class TrainForm(QWidget):
             button.setCheckable(True)
             button.setToolTip(f"Train for {_minutes(float(values['minutes']))} on this machine.")
             button.setProperty("preset", name)
-            button.setMinimumWidth(48)
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             self.presets.addButton(button)
             line.addWidget(button, len(name))
         self.presets.buttons()[0].setChecked(True)
