@@ -96,6 +96,30 @@ def test_the_estimate_is_in_the_units_of_the_image():
     assert tenfold.snr == pytest.approx(one.snr, rel=0.02)
 
 
+@pytest.mark.parametrize("blur", [0.7, 1.0])
+@pytest.mark.parametrize(
+    ("kind", "seed"), [("dead_leaves", 402), ("filaments", 401), ("nuclei", 400), ("membranes", 400)]
+)
+def test_correlated_noise_is_seen_beside_specimen_that_is_much_stronger(kind, seed, blur):
+    clean, rng = 300 * _scene(kind, seed), np.random.default_rng(3)
+    in_step = gaussian_filter(rng.standard_normal(clean.shape), blur)
+    noisy = clean + np.sqrt(clean + 4) * in_step / in_step.std()
+    found = estimate_noise([noisy[None]])
+    assert found.correlation == pytest.approx([np.exp(-1 / (4 * blur**2))] * 2, abs=0.1)
+    dark = float(np.quantile(clean, 0.2))
+    assert np.sqrt(found.variance(dark)) == pytest.approx(np.sqrt(dark + 4), rel=0.2)
+
+
+@pytest.mark.parametrize("seed", [7, 100, 105])
+def test_white_noise_beside_texture_that_is_much_stronger_does_not_pass_for_correlated(seed):
+    clean, rng = 300 * _scene("texture", seed), np.random.default_rng(3)
+    found = estimate_noise([(rng.poisson(clean) + rng.normal(0, 2, clean.shape))[None]])
+    assert found.correlation == (0, 0)
+    for share in (0.1, 0.5, 0.9):
+        level = float(np.quantile(clean, share))
+        assert np.sqrt(found.variance(level)) == pytest.approx(np.sqrt(level + 4), rel=0.1)
+
+
 def test_correlated_noise_is_told_from_white_noise():
     scene, rng = 100 * gaussian_filter(_scene("nuclei"), 2), np.random.default_rng(0)
     white = rng.normal(0, 5, scene.shape)
