@@ -31,7 +31,7 @@ from napari_recon.data.noise_curve import BINS, NoiseCurve
 from napari_recon.data.noise_learned import BLOCKS, SIDES, blocks_against, table
 from napari_recon.data.noise_network import Answer, Blocks, answer, shapes
 
-FEATURES = (48, 32)  # of the blocks of each size
+FEATURES = (64, 48)  # of the blocks of each size
 SCORES = ("level", "gain", "read", "gain_within", "read_within")
 
 

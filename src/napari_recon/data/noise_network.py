@@ -158,7 +158,7 @@ def _line(
     return xp.stack([at_dark, at_dark + slope], -1)
 
 
-def shapes(sides: Sequence[int], features: Sequence[int], width: int = 64, few: int = 8) -> dict[str, tuple[int, int]]:
+def shapes(sides: Sequence[int], features: Sequence[int], width: int = 96, few: int = 8) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of each layer, for blocks of these sides."""
     steps = len(sides) * BINS
     layers: dict[str, tuple[int, int]] = {}
