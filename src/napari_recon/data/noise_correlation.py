@@ -14,10 +14,8 @@ LEAST = 0.08  # lag-1 correlation below which noise passes for white
 WHITE = (0.0, 0.0)
 SMOOTH = 0.8  # correlation in both directions beyond which it is the shape of smooth things, not noise
 LIKE_NOISE = 1.05  # strength at the highest frequency, in units of that of blurred noise, up to which it may be noise
-TEXTURED, WEAK = (
-    1.2,
-    0.4,
-)  # ... from which it is texture in white noise, and the correlation up to which that can be told
+TEXTURED = 1.2  # the same, from which it is texture in white noise ...
+WEAK = 0.4  # ... as far as the correlation is not more: else it may be edges in blurred noise
 FINEST, FINER = slice(13, 16), slice(9, 12)  # cosines of a block whose strengths are compared
 MUCH_WEAKER = -2.0  # logarithm of what blurring leaves of the finest, from which it can be told whether they lack
 LACKING = 0.25  # share of that loss, on a logarithmic scale, that must be seen
@@ -43,8 +41,9 @@ def noise_correlation(bright: FloatArray, noisy: FloatArray) -> Correlation:
         flattest = group[np.argsort(variance[group])[: max(len(group) // 7, min(len(group), 12))]]
         shown = _of_blocks(residual[flattest])
         found += [shown] if shown else []
-    lowest = sorted(found, key=max)[:2] or [WHITE]
-    counts = lowest[1] if len(found) > 2 else lowest[0]
+    if not found:
+        return WHITE
+    counts = sorted(found, key=max)[1 if len(found) > 2 else 0]
     return counts if max(counts) >= LEAST else WHITE
 
 
