@@ -137,8 +137,8 @@ def test_follows_the_theme(panel, viewer, theme):
 
 
 @pytest.mark.parametrize("module", ["denoise_widget", "sample_widget", "upscale_widget", "train_widget"])
-def test_opening_waits_for_neither_torch_nor_the_plot(module):
-    code = f"import napari_recon.plugin.{module}, sys; print({{'torch', 'pyqtgraph'}} & set(sys.modules))"
+def test_opening_waits_for_neither_torch_nor_the_plot_nor_file_formats(module):
+    code = f"import napari_recon.plugin.{module}, sys; print({{'torch', 'pyqtgraph', 'tifffile'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

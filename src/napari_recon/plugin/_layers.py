@@ -15,7 +15,6 @@ from napari.utils.transforms import Affine
 from napari_recon.axes import check_axes, default_axes, split_axes
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
-from napari_recon.io import FORMATS
 
 KEY = "napari_recon"
 PART = "napari_recon_part"  # in the metadata of a layer that is one channel of its file
@@ -254,7 +253,11 @@ def _level(layer: ImageLayer) -> Any:
 def _file(layer: ImageLayer) -> Path | None:
     """File that holds a layer and nothing else, in a format that `napari_recon.read_image` knows."""
     origin = layer.source
-    if origin.path is None or not origin.path.lower().endswith(tuple(FORMATS)) or PART in layer.metadata:
+    if origin.path is None or PART in layer.metadata:
+        return None
+    from napari_recon.io import FORMATS  # imports what reads them
+
+    if not origin.path.lower().endswith(tuple(FORMATS)):
         return None
     # Several files that napari itself opened as one stack come as a lazy array, of the first file's path.
     whole = origin.reader_plugin == "napari-recon" or isinstance(_level(layer), np.ndarray)

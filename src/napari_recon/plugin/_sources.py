@@ -6,7 +6,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_recon.errors import ReconError
-from napari_recon.io import FORMATS
 from napari_recon.plugin._forms import PathEdit, narrow
 from napari_recon.plugin._layer_chooser import LayerList
 from napari_recon.plugin._panel import Panel
@@ -60,6 +59,8 @@ class SourceChooser(QWidget):
         ReconError
             When there are none.
         """
+        from napari_recon.io import FORMATS  # imports what reads them
+
         text = self.path.text().strip()
         if self.kind.currentText() == FOLDER:
             folder = Path(text)
@@ -77,6 +78,8 @@ class SourceChooser(QWidget):
         self.changed.emit()
 
     def _ask(self) -> None:
+        from napari_recon.io import FORMATS
+
         if self.kind.currentText() == FOLDER:
             text = QFileDialog.getExistingDirectory(self, "Folder of images")
         else:
