@@ -51,12 +51,14 @@ CASES = [
     ("denoise", "volume", "TZYX", {}),
     ("denoise", "volume", "ZCYX", {"keep_dtype": True}),
     ("denoise", "universal", "ZYX", {"strength": 1.2}),
+    ("denoise", "universal", "YXZT", {"tile_size": 24}),
+    ("denoise", "universal", "TYX", {"plane_by_plane": True}),
     ("denoise", "denoise", "TCZYX", {"tile_size": 100}),  # planes go through the network together
     ("sample", "sample", "TYX", {}),
     ("upscale", "upscale", "ZYX", {"keep_dtype": True}),
     ("upscale", "upscale-x2", "TYX", {}),
 ]
-SIZES = {"T": 2, "Z": 3, "C": 1, "Y": 40, "X": 50}
+SIZES = {"T": 3, "Z": 3, "C": 1, "Y": 40, "X": 50}
 
 
 @pytest.mark.parametrize(("verb", "name", "axes", "options"), CASES)

@@ -40,6 +40,7 @@ def denoise(
     tile_overlap: int | None = None,
     keep_dtype: bool = False,
     adapt: bool = False,
+    plane_by_plane: bool = False,
     out: str | Path | None = None,
     scheduler: str | None = None,
     device: str = "auto",
@@ -69,6 +70,10 @@ def denoise(
     adapt : bool
         First train the model on this image for 20 seconds; kept only when it scores clearly better on a held-out part.
         With `out`, on at most 16 planes of 1024 x 1024 spread over the image; a run that goes on does not train again.
+    plane_by_plane : bool
+        Look at each plane of a stack or movie alone. Otherwise the universal model, and those trained from it, average
+        it with its neighbours before, where they show the same within the noise; see
+        `napari_recon.inference.averaging`.
     out : str or path, optional
         Write the result into this OME-Zarr store, tile by tile: image and result may be larger than the memory. A run
         that was interrupted goes on where it stopped.
@@ -104,10 +109,11 @@ def denoise(
     }
     if out is not None:
         run = {**options, "scheduler": scheduler}
-        return _stream(source, loaded, Path(out), strength, adapt, keep_dtype, noise, tile_overlap, run)
+        return _stream(source, loaded, Path(out), strength, adapt, plane_by_plane, keep_dtype, noise, tile_overlap, run)
     if adapt:
         loaded = adapted_to(loaded, source, options)
-    done = predict(loaded, source, strength=strength, noise=noise, tile_overlap=tile_overlap, **options)
+    options |= {"tile_overlap": tile_overlap, "neighbours": not plane_by_plane}
+    done = predict(loaded, source, strength=strength, noise=noise, **options)
     pixels: Any = done.array
     notes = list(done.notes)
     if keep_dtype:
@@ -119,6 +125,7 @@ def denoise(
         "model_hash": loaded.hash,
         "strength": strength,
         "adapt": adapt,
+        "plane_by_plane": plane_by_plane,
         "keep_dtype": keep_dtype,
         "tile_size": done.tile_size,
         "device": done.device,
@@ -140,6 +147,7 @@ def _stream(
     out: Path,
     strength: float,
     adapt: bool,
+    plane_by_plane: bool,
     keep_dtype: bool,
     noise: Sequence[NoiseEstimate] | None,
     tile_overlap: int | None,
@@ -150,8 +158,18 @@ def _stream(
         model = adapt_beside(out, model, source, run)
     dtype = source.dtype if keep_dtype else np.dtype(np.float32)
     target = Target(out, like(source, dtype, name=f"{source.name} [denoised]"))
-    settings = {"strength": strength, "adapt": adapt, "keep_dtype": keep_dtype}
-    more: dict[str, Any] = {"strength": strength, "noise": noise, "tile_overlap": tile_overlap}
+    settings = {
+        "strength": strength,
+        "adapt": adapt,
+        "plane_by_plane": plane_by_plane,
+        "keep_dtype": keep_dtype,
+    }
+    more: dict[str, Any] = {
+        "strength": strength,
+        "noise": noise,
+        "tile_overlap": tile_overlap,
+        "neighbours": not plane_by_plane,
+    }
     made = stream_restored("denoise", source, model, target, settings, run, origin=origin, **more)
     weights_beside(out).unlink(missing_ok=True)
     return made

@@ -37,8 +37,8 @@ def lazily(
     limit : int
         Bytes of tiles to keep.
     **options
-        ``keep_dtype``, ``device``, ``precision``, ``tile_size``, ``tile_overlap``; for denoise ``strength`` and
-        ``noise``, for upscale ``fidelity``.
+        ``keep_dtype``, ``device``, ``precision``, ``tile_size``, ``tile_overlap``; for denoise ``strength``,
+        ``noise`` and ``plane_by_plane``, for upscale ``fidelity``.
 
     Returns
     -------
@@ -94,6 +94,7 @@ def _denoise(
     *,
     strength: float = 1.0,
     noise: Any = None,
+    plane_by_plane: bool = False,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     keep_dtype: bool = False,
@@ -101,7 +102,8 @@ def _denoise(
     precision: str = "auto",
 ) -> TileRunner:
     loaded = checked(source, model, strength)
-    return TileRunner(loaded, source, strength, noise, [], tile_size, tile_overlap, device, precision)
+    how = tile_size, tile_overlap, device, precision
+    return TileRunner(loaded, source, strength, noise, [], *how, neighbours=not plane_by_plane)
 
 
 def _upscale(
@@ -143,7 +145,7 @@ def _guide(source: Image, model: TrainedModel, device: str, precision: str) -> A
     import dask.array  # takes long to import, and most models have no guide
 
     noise = model.normalization.noise if model.normalization else None
-    guide = lazily("denoise", source, noise=noise, device=device, precision=precision)
+    guide = lazily("denoise", source, noise=noise, plane_by_plane=True, device=device, precision=precision)
     chunks = tuple(n if axis in "YX" else 1 for axis, n in zip(source.axes, source.shape, strict=True))
     return dask.array.from_array(guide, chunks=chunks, name=False)  # type: ignore[no-untyped-call]
 

@@ -41,6 +41,7 @@ def stream_restored(
     strength: float = 1.0,
     noise: Sequence[NoiseEstimate] | None = None,
     tile_overlap: int | None = None,
+    neighbours: bool = False,
     origin: str | None = None,
 ) -> Image:
     """Fill a store with what a model makes of an image; return it, lazily.
@@ -49,7 +50,7 @@ def stream_restored(
     ----------
     verb, settings
         For the record, besides what holds of all verbs.
-    source, model, strength, noise, tile_overlap
+    source, model, strength, noise, tile_overlap, neighbours
         See `napari_recon.inference.predict.predict`.
     target : Target
         The store.
@@ -59,7 +60,7 @@ def stream_restored(
         Hash of what `model` was adapted from: a run goes on only from the same.
     """
     model = dataclasses.replace(model, _network=None)
-    make = partial(_restorer, model, source, strength, noise, tile_overlap, run["device"], run["precision"])
+    make = partial(_restorer, model, source, strength, noise, tile_overlap, neighbours, run["device"], run["precision"])
     more = {"overlap": tile_overlap, "noise": [n.to_json() for n in noise or ()], "adapted from": origin}
     return _stores(verb, make, source, model, [target], {"verb": verb, **settings}, more, run)[0]
 
@@ -186,6 +187,7 @@ def _restorer(
     strength: float,
     noise: Sequence[NoiseEstimate] | None,
     tile_overlap: int | None,
+    neighbours: bool,
     device: str,
     wanted: str,
     *,
@@ -194,7 +196,8 @@ def _restorer(
     precision: str | None,
 ) -> TileRunner:
     model = _with(model, normalization)
-    return TileRunner(model, image, strength, noise, [], tile_size, tile_overlap, device, precision or wanted)
+    how = tile_size, tile_overlap, device, precision or wanted
+    return TileRunner(model, image, strength, noise, [], *how, neighbours=neighbours)
 
 
 def _sampler(

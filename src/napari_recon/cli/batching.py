@@ -45,6 +45,7 @@ def denoise(
     *,
     model: str = "universal",
     strength: float = 1.0,
+    plane_by_plane: Flag = False,
     keep_dtype: Flag = False,
     how: How = DEFAULTS,
 ) -> None:
@@ -58,10 +59,13 @@ def denoise(
         A model file, or a name that `napari-recon models` lists.
     strength
         0 to 1.5; 1 removes the noise that was measured.
+    plane_by_plane
+        Look at each plane of a stack or movie alone, not at what it shares with its neighbours.
     keep_dtype
         Round to the pixel type of each image.
     """
-    _run("denoise", folder, out, model, how, strength=strength, keep_dtype=keep_dtype)
+    options = {"strength": strength, "plane_by_plane": plane_by_plane, "keep_dtype": keep_dtype}
+    _run("denoise", folder, out, model, how, **options)
 
 
 @batch_app.command

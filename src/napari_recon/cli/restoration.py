@@ -29,6 +29,7 @@ def denoise(
     axes: Axes = None,
     strength: float = 1.0,
     adapt: Annotated[bool, Parameter(negative=())] = False,
+    plane_by_plane: Annotated[bool, Parameter(negative=())] = False,
     attention: Path | None = None,
     keep_dtype: Annotated[bool, Parameter(negative=())] = False,
     tile_size: int | None = None,
@@ -47,6 +48,8 @@ def denoise(
         0 to 1.5; 1 removes the noise that was measured.
     adapt
         First train the model on this image for 20 seconds; kept only when clearly better on a held-out part.
+    plane_by_plane
+        Look at each plane of a stack or movie alone, not at what it shares with its neighbours.
     attention
         File for the map of which regions drove the result; for models trained with --attention.
     keep_dtype
@@ -69,6 +72,7 @@ def denoise(
             model,
             strength=strength,
             adapt=adapt,
+            plane_by_plane=plane_by_plane,
             keep_dtype=keep_dtype,
             out=output if streamed else None,
             scheduler=scheduler,

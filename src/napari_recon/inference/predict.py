@@ -23,6 +23,7 @@ def predict(
     guide: NDArray[np.float32] | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
+    neighbours: bool = False,
     device: str = "auto",
     precision: str = "auto",
     on_progress: ProgressCallback | None = None,
@@ -46,6 +47,9 @@ def predict(
         Side of a tile; chosen from the free memory when left out.
     tile_overlap : int, optional
         Pixels a tile sees beyond its edge; the receptive field when left out, less is faster and not exact.
+    neighbours : bool
+        Whether planes of stacks and movies are averaged with their neighbours first, for a model that is told the
+        noise; see `napari_recon.inference.averaging`.
     device, precision : str
         See `napari_recon.device`.
 
@@ -61,6 +65,8 @@ def predict(
         When `cancel` asked to stop.
     """
     companions = [guide] if guide is not None else []
-    runner = TileRunner(model, image, strength, noise, companions, tile_size, tile_overlap, device, precision)
+    runner = TileRunner(
+        model, image, strength, noise, companions, tile_size, tile_overlap, device, precision, neighbours=neighbours
+    )
     (array,) = runner.run(Reporter(on_progress, model.spec.task), cancel or CancelToken())
     return runner.prediction(array)

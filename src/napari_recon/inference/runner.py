@@ -23,6 +23,8 @@ from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
+from napari_recon.inference.averaging import REACH, mix
+from napari_recon.inference.neighbours import Pair, find_pairs
 from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
 from napari_recon.progress import CancelToken, Reporter
 
@@ -64,7 +66,8 @@ class Seen(NamedTuple):
 
     `normal` and each of `companions` are (planes, channels, *sides), normalised, with sides that suit the network;
     `raw` and `missing` lack what was mirrored beyond the last pixel. `planes` and `channel` say which planes these are
-    and which channel is the first, `start` where the tile begins.
+    and which channel is the first, `start` where the tile begins. `left` is the share of the noise that is left,
+    of the shape of `normal`, where planes were averaged with their neighbours.
     """
 
     raw: NDArray[np.float32]
@@ -74,6 +77,7 @@ class Seen(NamedTuple):
     planes: range
     channel: int
     start: tuple[int, ...]
+    left: NDArray[np.float32] | None = None
 
 
 class Job(NamedTuple):
@@ -87,6 +91,7 @@ class TileRunner:
     """One run over one image, with `companions` of its shape such as the guide of a guided network.
 
     It falls into jobs, whose results cover the whole once; they can be computed in any order, or only some of them.
+    With `neighbours`, a network that is told the noise sees planes of stacks and movies averaged with their neighbours.
     """
 
     outputs = 1  # images that come of one
@@ -104,6 +109,8 @@ class TileRunner:
         tile_overlap: int | None,
         device: str,
         precision: str,
+        *,
+        neighbours: bool = False,
     ) -> None:
         spec = model.spec
         self.model, self.image, self.spec, self.strength = model, image, spec, strength
@@ -112,6 +119,10 @@ class TileRunner:
         self.keeps_mean = spec.noise_aware or spec.task == "sample"
         self.notes: list[str] = []
         self.normalization = self._check(noise)
+        told = spec.noise_aware and spec.axes == "YX" and self.normalization.stabilised
+        self.neighbours = neighbours and told and bool(find_pairs(0, image.axes, image.shape))
+        if self.neighbours:
+            self.notes.append("planes were averaged with their neighbours where these show the same")
         self.device, self.precision = choose_device(device), precision
         self.dtype = choose_precision(self.device, precision, len(spec.axes))
         self.shape = tuple(int(n) for n in self.batch.shape[2:])
@@ -119,6 +130,7 @@ class TileRunner:
         if tile_overlap is not None and tile_overlap < 0:
             raise ReconError(f"Tiles cannot overlap by {tile_overlap} pixels.", "Leave tile_overlap out, or give 0.")
         reach = spec.receptive_field + (2 * (MEAN_KEPT_OVER // 2) if self.keeps_mean else 0)
+        reach += REACH if self.neighbours else 0
         self.halo = reach if tile_overlap is None else tile_overlap
         self.wanted_tile = tile_size
         self._tick: Callable[[int], None] = lambda pieces: None
@@ -284,22 +296,45 @@ class TileRunner:
         )
         padding = [(0, 0), (0, 0), *((0, b) for b in beyond)]
         crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
-        raw = as_float32(self.batch[(*unit, *inside)])
+        planes, first = range(unit[0].start, unit[0].stop), unit[1].start
+        pairs = {p: find_pairs(p, self.image.axes, self.image.shape) if self.neighbours else [] for p in planes}
+        needed = sorted({*planes, *(n for found in pairs.values() for pair in found for n in (pair.low, pair.high))})
+        chosen = unit[0] if len(needed) == len(planes) else needed
+        pixels = as_float32(self.batch[(chosen, unit[1], *inside)])
+        raw = pixels[[needed.index(p) for p in planes]]
         missing = ~np.isfinite(raw)
         if missing.any() and self.missing_note and self.missing_note not in self.notes:
             self.notes.append(self.missing_note)
 
-        def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            first = unit[1].start
-            normal = [self.normalization.forward(pixels[:, i], first + i) for i in range(pixels.shape[1])]
-            unknown = ~np.isfinite(pixels)
-            filled = _fill(np.stack(normal, axis=1), unknown) if unknown.any() else np.stack(normal, axis=1)
-            return np.pad(filled, padding, mode="symmetric")[crop]
+        def framed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.pad(values, padding, mode="symmetric")[crop]
 
-        others = [normalised(np.asarray(c[(*unit, *inside)], dtype=np.float32)) for c in self.companions]
-        planes = range(unit[0].start, unit[0].stop)
+        def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            known = np.where(np.isfinite(pixels), pixels, np.float32(np.nan))
+            channels = range(pixels.shape[1])
+            return np.stack([self.normalization.forward(known[:, i], first + i) for i in channels], axis=1)
+
+        normal, left = normalised(pixels), None
+        if self.neighbours:
+            normal, left = self._mixed(dict(zip(needed, normal, strict=True)), pairs, first)
+            left = framed(left)
+        others = [framed(_filled(normalised(as_float32(c[(*unit, *inside)])))) for c in self.companions]
         start = tuple(s.start for s in tile.read)
-        return Seen(raw[crop], missing[crop], normalised(raw), others, planes, unit[1].start, start)
+        return Seen(raw[crop], missing[crop], framed(_filled(normal)), others, planes, first, start, left)
+
+    def _mixed(
+        self, normal: dict[int, NDArray[np.float32]], pairs: dict[int, list[Pair]], first: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Average planes (channels, Y, X) with their neighbours; return too how much noise is left of each pixel's."""
+        mixed = []
+        for plane, found in pairs.items():
+            for c, own in enumerate(normal[plane]):
+                sigma, along_y, along_x = self.normalization.noise_level(first + c)
+                around = [(normal[p.low][c], normal[p.high][c], p.doubt) for p in found]
+                mixed.append(mix(own, around, sigma, (along_y / sigma, along_x / sigma)))
+        shape = (len(pairs), -1, *own.shape)
+        values, left = (np.stack(parts).reshape(shape) for parts in zip(*mixed, strict=True))
+        return values, left
 
     def _restore(self, seen: Seen) -> NDArray[np.float32]:
         """Make the outputs of what was seen, (outputs, *seen.raw.shape), in the units of the image."""
@@ -359,8 +394,12 @@ class TileRunner:
         network = self.model.network(self.device)
         more: tuple[Any, ...] = ()
         if self.spec.noise_aware and self.normalization.noise:
-            level = np.array(self.normalization.noise_level(seen.channel)) * max(self.strength, 1.0)
-            more = (torch.tensor(level, dtype=torch.float32, device=self.device).expand(len(seen.normal), 3),)
+            level = np.array(self.normalization.noise_level(seen.channel), np.float32) * max(self.strength, 1.0)
+            noise = torch.tensor(level, dtype=torch.float32, device=self.device)
+            if seen.left is None:
+                more = (noise.expand(len(seen.normal), 3),)
+            else:
+                more = (noise[:, None, None] * self._tensor(seen.left),)
         elif self.spec.guided and seen.companions:
             more = (self._tensor(seen.companions[0]),)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -374,11 +413,14 @@ class TileRunner:
         return tensor.to(memory_format=torch.channels_last if normal.ndim == 4 else torch.channels_last_3d)
 
 
-def _fill(normal: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _filled(normal: NDArray[np.float32]) -> NDArray[np.float32]:
     """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least.
 
     Far from any known pixel that is 0, the mean of the whole image.
     """
+    missing = np.isnan(normal)
+    if not missing.any():
+        return normal
     sigma = (0, 0, *(3,) * (normal.ndim - 2))
     weight = gaussian_filter((~missing).astype(np.float32), sigma)
     near = gaussian_filter(np.where(missing, 0, normal), sigma) / np.maximum(weight, 1e-6)

@@ -69,8 +69,9 @@ class UniversalUNet(nn.Module):
         noisy : Tensor
             (N, 1, Y, X) with Y and X multiples of 8, centred near zero.
         noise : Tensor, optional
-            (N, 3): standard deviation of the noise in units of `noisy`, and that times its lag-1
-            autocorrelation along Y and along X. White noise of variance one when left out.
+            (N, 3), or (N, 3, Y, X) where it is not everywhere the same: standard deviation of the noise in units of
+            `noisy`, and that times its lag-1 autocorrelation along Y and along X. White noise of variance one when
+            left out.
 
         Returns
         -------
@@ -80,7 +81,11 @@ class UniversalUNet(nn.Module):
         if noise is None:
             noise = noisy.new_tensor([[1.0, 0.0, 0.0]]).expand(len(noisy), 3)
         folded = self.fold(noisy)
-        told = noise[:, :, None, None].expand(-1, -1, *folded.shape[2:]).to(folded.dtype)
+        if noise.ndim == 2:
+            noise = noise[:, :, None, None].expand(-1, -1, *folded.shape[2:])
+        else:
+            noise = nn.functional.avg_pool2d(noise, 2)
+        told = noise.to(folded.dtype)
         x = self.head(torch.cat([folded, told], dim=1))
         skips = []
         for block, down in zip(self.encoder, self.down, strict=True):

@@ -11,6 +11,8 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QCheckBox
 
 from napari_recon.errors import ReconError
+from napari_recon.image import Image
+from napari_recon.inference.neighbours import PAIRS, around
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._keeper import ModelKeeper
 from napari_recon.plugin._layers import KEY, Snapshot, add_result, finer, is_preview, snapshot
@@ -183,7 +185,8 @@ class Previewer(QObject):
         if found is not None:
             channels = source.slices.get("C", slice(None))
             more["noise"] = [report.estimate for report in found.reports][channels]
-        self._job = session().aside(f"Preview {source.name}", _Work(wish, source, more, self._panel.keeper))
+        work = _Work(wish, source, *_around(wish, source), more, self._panel.keeper)
+        self._job = session().aside(f"Preview {source.name}", work)
         self._job.returned.connect(self._show)
         self._job.failed.connect(self._show_failure)
         self._job.finished.connect(self._ended)
@@ -228,24 +231,29 @@ class Previewer(QObject):
 
 @dataclass(frozen=True)
 class _Work:
-    """Do to a region what is wished; runs on a job's thread."""
+    """Do to a region what is wished, of a part that reaches further where a plane looks at its neighbours.
+
+    Runs on a job's thread.
+    """
 
     wish: Wish
     source: Snapshot
+    seen: Image
+    inside: tuple[slice, ...]
     more: dict[str, Any]
     keeper: ModelKeeper
 
     def __call__(self, on_progress: ProgressCallback, cancel: CancelToken) -> Preview:
-        from napari_recon import api
+        from napari_recon.api.lazily import lazily
 
         wish = self.wish
         model = self.keeper.load(wish.model)
         start = time.monotonic()  # loading is done once only
-        verb = getattr(api, wish.verb)
+        cancel.raise_if_cancelled()
         # napari shows colours as integers or in 0 to 1 only.
-        options = {"keep_dtype": self.source.rgb, "cancel": cancel, **wish.options, **self.more}
-        done = verb(self.source.image, model, **options)
-        return Preview(wish, self.source, done.array, time.monotonic() - start)
+        options = {"keep_dtype": self.source.rgb, **wish.options, **self.more}
+        pixels = lazily(wish.verb, self.seen, model, **options)[self.inside]
+        return Preview(wish, self.source, pixels, time.monotonic() - start)
 
 
 def _region(viewer: Any, wish: Wish, side: int) -> Snapshot:
@@ -255,6 +263,20 @@ def _region(viewer: Any, wish: Wish, side: int) -> Snapshot:
     if any(n > 1 for a, n in zip(axes, source.image.shape, strict=True) if a not in "YXC"):
         raise ReconError("A volume is not previewed.", "Show a plane of it.")
     return source
+
+
+def _around(wish: Wish, source: Snapshot) -> tuple[Image, tuple[slice, ...]]:
+    """Return the region with what else its planes look at, and where in that the region lies."""
+    whole = snapshot(wish.layer, source.image.axes).image
+    wide, inside = dict(source.slices), []
+    for axis in whole.axes:
+        if axis in PAIRS and axis in source.slices:
+            place = source.slices[axis].start
+            wide[axis] = around(place, whole.size(axis), axis)
+            inside.append(slice(place - wide[axis].start, place - wide[axis].start + 1))
+        else:
+            inside.append(slice(None))
+    return whole.crop(wide), tuple(inside)
 
 
 def _reference(layer: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_recon.config import option
+from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
 from napari_recon.plugin._compare import BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
@@ -45,6 +45,7 @@ class RestorePanel(Panel):
 
     verb: str
     preview: Previewer
+    options: type[Config] = RestoreOptions  # what is folded away
 
     def fill(self, help: str, slider: QLabeledDoubleSlider, title: str, switches: list[QCheckBox]) -> None:
         """Fill the column.
@@ -89,7 +90,7 @@ class RestorePanel(Panel):
         self.live_layer.switched.connect(self.preview.follow)
         self.controls.requested.connect(self._run)
         self.copy = self.copy_button()
-        self.advanced = Foldout("Advanced", "Tile size and precision.", lambda: ConfigForm(RestoreOptions), self.copy)
+        self.advanced = Foldout("Advanced", "Tile size and precision.", self._make_advanced, self.copy)
         self.folder = folder_foldout(self, self.verb, self.for_folder)
         for widget in (self.controls, *self.below_button(), self.folder, self.advanced):
             self.column.addWidget(widget)
@@ -102,6 +103,12 @@ class RestorePanel(Panel):
     def pages(self, rows: QFormLayout) -> tuple[QFormLayout, QFormLayout]:
         """Return the forms for what the verb needs and for the device; a panel of several pages makes them here."""
         return rows, rows
+
+    def _make_advanced(self) -> ConfigForm:
+        form = ConfigForm(self.options)
+        form.changed.connect(self.preview.ask)
+        form.changed.connect(self.live_layer.follow)
+        return form
 
     def _make_layer(self, rows: QFormLayout) -> None:
         self.layer = LayerCombo(self)

@@ -1,26 +1,40 @@
 """The Denoise panel."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from qtpy.QtWidgets import QCheckBox, QWidget
 
+from napari_recon.config import option
 from napari_recon.plugin._compare import COMPARE_KEY
 from napari_recon.plugin._layers import add_result, count_planes
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._preview import Previewer, Wish
 from napari_recon.plugin._requests import Denoised, DenoiseRequest
-from napari_recon.plugin._restore_panel import RestorePanel, level_slider
+from napari_recon.plugin._restore_panel import RestoreOptions, RestorePanel, level_slider
 
 NO_PREVIEW = "Only models that are told the noise are fast enough to show what a change does."
 DENOISE_HELP = f"Denoise the layer into a new one; then {COMPARE_KEY} over the image shows before and after."
 STRENGTH_HELP = "How much of the noise is removed: 0 nothing, 1 as measured, up to 1.5."
 
 
+@dataclass(frozen=True)
+class DenoiseOptions(RestoreOptions):
+    """What is folded away; the fields are arguments of `napari_recon.denoise`."""
+
+    plane_by_plane: bool = option(
+        False,
+        "Plane by plane",
+        "Look at each plane of a stack or movie alone, not averaged with its neighbours where they show the same.",
+    )
+
+
 class DenoiseWidget(RestorePanel):
     """Denoise a layer with a shipped, trained or opened model."""
 
     verb = "denoise"
+    options = DenoiseOptions
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -61,6 +75,11 @@ class DenoiseWidget(RestorePanel):
         """Measure the noise of the layer."""
         self.noise.watch(self.layer.layer(), self.data.axes())
 
+    def _planes(self) -> dict[str, Any]:
+        """Return the advanced option that changes pixels, as far as it can be read."""
+        form = self.advanced.content
+        return {k: v for k, v in form.changes().items() if k == "plane_by_plane"} if form is not None else {}
+
     def level(self) -> dict[str, float]:
         """Return the strength."""
         return {"strength": round(self.strength.value(), 2)}
@@ -77,7 +96,7 @@ class DenoiseWidget(RestorePanel):
             axes=self.data.axes(),
             model=self.model.reference(),
             verb=self.verb,
-            options={**self.level(), "device": self.device.device()},
+            options={**self.level(), **self._planes(), "device": self.device.device()},
             refusal=self.no_preview("" if spec is not None and spec.noise_aware else NO_PREVIEW),
         )
 
