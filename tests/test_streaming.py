@@ -12,6 +12,7 @@ import pytest
 
 from napari_recon import api, cli
 from napari_recon.api import adapting
+from napari_recon.batch import batch
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
 from napari_recon.inference.runner import TileRunner
@@ -118,6 +119,8 @@ def test_samples_are_streamed_with_their_mean_and_deviation(tmp_path, image):
         expected, made = getattr(whole, name), getattr(lazy, name)
         assert (made.axes, made.shape) == (expected.axes, expected.shape)
         np.testing.assert_allclose(np.asarray(made.array), expected.array, rtol=1e-4, atol=1e-3)
+    with pytest.raises(ReconError, match="is the input image itself"):
+        api.sample(lazy.mean, model, 3, out={"std": tmp_path / "deviation.ome.zarr", "mean": paths["mean"]})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mean.ome.zarr", "samples.ome.zarr", "std.ome.zarr"]
 
 
@@ -322,6 +325,37 @@ def test_a_store_is_needed(tmp_path, image, trained):
         api.denoise(image, trained, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(ReconError, match="cannot be adapted"):
         api.denoise(image, trained, out=tmp_path / "a.zarr", adapt=True)
+
+
+@pytest.mark.parametrize("changed", [lambda image: image, lambda image: image.crop({"T": 0}).array + 1])
+def test_a_store_is_not_filled_with_what_is_made_of_itself(tmp_path, image, trained, monkeypatch, changed):
+    write_image(tmp_path / "noisy.ome.zarr", image)
+    monkeypatch.chdir(tmp_path)
+    noisy, out = changed(read_image("noisy.ome.zarr")), tmp_path / "noisy.ome.zarr"
+    with pytest.raises(ReconError, match="is the input image itself"):
+        api.denoise(noisy, trained, out=out)
+    with pytest.raises(ReconError, match="is the input image itself"):
+        api.upscale(noisy, out=out)
+    with pytest.raises(ReconError, match="is the input image itself"):
+        api.upscale(noisy, out="large.ome.zarr", trust_out=out)
+    np.testing.assert_array_equal(np.asarray(read_image(out).array), image.array)
+    assert [p.name for p in tmp_path.iterdir()] == ["noisy.ome.zarr"]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/clean.ome.zarr", "https://host/clean.ome.zarr", "file:///a.zarr"])
+def test_an_address_is_not_taken_for_a_folder(tmp_path, image, trained, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    for use in (
+        lambda: api.denoise(image, trained, out=address),
+        lambda: api.upscale(image, out=address),
+        lambda: write_image(address, image),
+        lambda: read_image(address),
+        lambda: trained.save(address),
+        lambda: batch("denoise", tmp_path, address, trained),
+    ):
+        with pytest.raises(ReconError, match="is an address"):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_adapted_model_goes_on_with_the_weights_it_had(tmp_path, image, computed, monkeypatch):

@@ -11,7 +11,7 @@ from napari_recon import api
 from napari_recon.api.models import Model, model_for
 from napari_recon.errors import ReconError
 from napari_recon.io import FORMATS, check_format
-from napari_recon.io._files import is_store, make_folder
+from napari_recon.io._files import check_local, is_store, make_folder
 from napari_recon.progress import CancelToken, ProgressCallback, ProgressEvent
 
 VERBS = ("denoise", "sample", "upscale")
@@ -76,6 +76,7 @@ def batch(
         When stopped.
     """
     source, target = Path(folder).expanduser(), Path(out).expanduser()
+    check_local(target)
     loaded = model_for(verb, model)
     files = find_images(source, pattern, target)
     plan = {path: _outputs(verb, target / path.relative_to(source), suffix, options) for path in files}

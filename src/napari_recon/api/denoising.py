@@ -99,7 +99,7 @@ def denoise(
     """
     source = as_image(image, axes)
     loaded = checked(source, model, strength)
-    check_out(out, scheduler)
+    check_out(source, out, scheduler)
     options: dict[str, Any] = {
         "tile_size": tile_size,
         "device": device,

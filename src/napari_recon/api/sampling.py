@@ -118,7 +118,8 @@ def sample(
     if out or scheduler is not None:
         run = {"tile_size": tile_size, "device": device, "precision": precision, "scheduler": scheduler}
         events = {"on_progress": on_progress, "cancel": cancel}
-        check_out(next(iter(out.values())) if out else None, scheduler)
+        for path in out.values() if out else [None]:
+            check_out(source, path, scheduler)
         spread = calibrated_spread(loaded)
         return Samples(**stream_samples(source, loaded, out or {}, n, seed, mean_of_samples, spread, {**run, **events}))
     guide = None

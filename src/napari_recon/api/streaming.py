@@ -22,7 +22,8 @@ from napari_recon.inference.runner import TileRunner
 from napari_recon.inference.sampling import SampleRunner
 from napari_recon.inference.streaming import Make, Target, here, like, stream
 from napari_recon.io import FORMATS, read_image
-from napari_recon.io._files import alone, check_distinct
+from napari_recon.io._files import alone, check_distinct, check_local
+from napari_recon.io.ome_zarr import stores_of
 from napari_recon.library import find_model
 
 FLOAT = np.dtype(np.float32)
@@ -94,12 +95,17 @@ def stream_samples(
     return dict(zip(paths, made, strict=True))
 
 
-def check_out(path: str | Path | None, scheduler: str | None) -> None:
-    """Raise when a result cannot go there tile by tile."""
+def check_out(source: Image, path: str | Path | None, scheduler: str | None = None) -> None:
+    """Raise when what is made of `source` cannot go there tile by tile."""
     if path is None and scheduler is not None:
         raise ReconError("A scheduler needs a store that its tiles go into.", "Give out='NAME.ome.zarr' too.")
     if path is not None and not any(f.folder for s, f in FORMATS.items() if str(path).lower().endswith(s)):
         raise ReconError(f"Tiles cannot go into {path}.", "Give a name that ends in .ome.zarr.")
+    if path is not None:
+        check_local(Path(path))
+        store = Path(path).expanduser().resolve()
+        if any(store in (folder, *folder.parents) for folder in stores_of(source.array)):
+            raise ReconError(f"{path} is the input image itself.", "Give the result another name.")
 
 
 def _stores(
@@ -112,8 +118,6 @@ def _stores(
     more: Mapping[str, Any],
     run: Run,
 ) -> list[Image]:
-    for target in targets:
-        check_out(target.path, None)
     check_distinct(*(target.path for target in targets))
 
     def record(runner: TileRunner, notes: list[str]) -> dict[str, Any]:

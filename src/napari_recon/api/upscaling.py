@@ -103,7 +103,7 @@ def upscale(
     """
     source, loaded = as_image(image, axes), load_model(model)
     config = _checked(loaded, fidelity)
-    _check_stores(out, trust_out, return_trust, scheduler)
+    _check_stores(source, out, trust_out, return_trust, scheduler)
     options: dict[str, Any] = {
         "tile_size": tile_size,
         "device": device,
@@ -154,10 +154,10 @@ def upscale(
 
 
 def _check_stores(
-    out: str | Path | None, trust_out: str | Path | None, return_trust: bool, scheduler: str | None
+    source: Image, out: str | Path | None, trust_out: str | Path | None, return_trust: bool, scheduler: str | None
 ) -> None:
-    check_out(out, scheduler)
-    check_out(trust_out, None)
+    check_out(source, out, scheduler)
+    check_out(source, trust_out)
     check_distinct(*(None if path is None else Path(path) for path in (out, trust_out)))
     if out is None and trust_out is not None:
         raise ReconError("Trust goes into a store when the result does.", "Give out= too, or return_trust=True.")

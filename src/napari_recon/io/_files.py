@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +18,16 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MARKS = (".zgroup", ".zarray", ".zattrs", "zarr.json")  # one of them is in every Zarr folder
 
 
+def check_local(path: Path) -> None:
+    """Refuse an address such as ``s3://bucket/name``, which would be taken for a folder called ``s3:``."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:([/\\]|$)", str(path)):  # a drive has one letter
+        raise ReconError(f"{path} is an address, not a file on this machine.", "Copy it here, or give a local name.")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the file system raises while `path` is written into a `ReconError`."""
+    check_local(path)
     try:
         yield
     except OSError as error:
@@ -141,6 +149,7 @@ def check_distinct(*paths: Path | None) -> None:
 @contextmanager
 def reading(path: Path, folder: bool = False) -> Iterator[None]:
     """Turn what a decoder raises on a missing, unreadable or damaged file (or folder) into a `ReconError`."""
+    check_local(path)
     try:
         if not path.is_dir() and path.stat().st_size == 0:
             raise ReconError(f"{path} is an empty file.", "Export or copy it again.")
@@ -192,6 +201,7 @@ def check_writable(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; raises `ReconError` when that is not possible."""
+    check_local(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -61,6 +61,16 @@ def read_levels(path: Path) -> list[Image]:
     return [_ngff.restore(_lazy(_array(path, d["path"])), attributes, level) for level, d in enumerate(datasets)]
 
 
+def stores_of(pixels: Any) -> list[Path]:
+    """Folders on this machine from which an array is read when it is computed: none for one in memory."""
+    if isinstance(pixels, np.ndarray):
+        return []
+    # dask keeps each array that it reads in a layer of its own.
+    sources = [value for layer in pixels.dask.layers.values() if len(layer) == 1 for value in layer.values()]
+    roots = [getattr(getattr(getattr(s, "array", s), "store", None), "root", None) for s in sources]
+    return [Path(root).resolve() for root in roots if root is not None]
+
+
 def write(path: Path, image: Image, version: str = VERSION) -> None:
     """Write an image chunk by chunk, with a pyramid of halves along Y and X.
 
