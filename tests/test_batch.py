@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -163,6 +164,27 @@ def test_a_stopped_batch_keeps_what_is_done(folder):
         batch("denoise", "in", "out", "model.safetensors", cancel=token, on_progress=watch)
     assert (folder / "out" / "a.tif").exists()
     assert {e.status for e in batch("denoise", "in", "out", "model.safetensors")} == {"skipped", "done"}
+
+
+def test_a_batch_stopped_by_ctrl_c_tells_what_was_done(folder, command, monkeypatch):
+    denoise, calls = api.denoise, []
+
+    def second_is_interrupted(*args, **options):
+        calls.append(options)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return denoise(*args, **options)
+
+    monkeypatch.setattr(api, "denoise", second_is_interrupted)
+    code, told, err = command(*DENOISE, "--report", "report.json")
+    assert code == 130
+    assert err.splitlines()[-1] == "napari-recon: Stopped after 1 images. Run it again to go on."
+    assert (told["done"], told["failed"], told["stopped"]) == (1, 0, True)
+    assert json.loads((folder / "report.json").read_text()) == told
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    code, told, _ = command(*DENOISE)
+    assert (code, told["done"], told["skipped"], told["stopped"]) == (0, 2, 1, False)
 
 
 def test_the_model_is_loaded_once(folder, monkeypatch):

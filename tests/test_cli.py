@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -277,13 +278,53 @@ def test_the_installed_command_answers_on_stdout_alone(folder):
     assert json.loads(done.stdout)["psnr"] > 0
 
 
-def test_a_reader_that_has_enough_is_no_error(folder):
+@pytest.mark.parametrize("line", ["evaluate clean.tif noisy.tif", "--help"])
+def test_a_reader_that_has_enough_is_no_error(folder, line):
     reader, writer = os.pipe()
     os.close(reader)
-    line = [sys.executable, "-m", "napari_recon", "evaluate", "clean.tif", "noisy.tif"]
+    line = [sys.executable, "-m", "napari_recon", *line.split()]
     done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
+@pytest.mark.parametrize("line", ["evaluate clean.tif noisy.tif", "--help", "--version"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_told_in_one_line(folder, line, unbuffered):
+    run = [sys.executable, "-m", "napari_recon", *line.split()]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(run, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "could not be written to stdout (No space left on device)" in done.stderr
+
+
+INTERRUPTED = {
+    "denoise noisy.tif out.tif --model model.safetensors": "denoise",
+    "denoise noisy.tif out.zarr --model model.safetensors": "denoise",
+    "upscale noisy.tif out.tif": "upscale",
+    "generate out.tif --model model.safetensors": "generate",
+    "encode noisy.tif out --model model.safetensors": "encode",
+    "complete noisy.tif mask.tif out.tif": "complete",
+    "noise noisy.tif": "measure_noise",
+    "info model.safetensors": "load_model",
+}
+
+
+@pytest.mark.parametrize("line", INTERRUPTED)
+def test_ctrl_c_ends_every_command_alike(folder, refusal, monkeypatch, line):
+    write_image(folder / "mask.tif", np.eye(*read_image(folder / "noisy.tif").shape, dtype=np.uint8))
+    done = getattr(api, INTERRUPTED[line])
+
+    def interrupted(*arguments, cancel=None, **options):
+        signal.raise_signal(signal.SIGINT)
+        return done(*arguments, **options, **({"cancel": cancel} if cancel else {}))
+
+    monkeypatch.setattr(api, INTERRUPTED[line], interrupted)
+    assert refusal(line, code=130) == "Stopped."
+    assert not list(folder.glob("out*.tif"))
 
 
 def test_the_headless_demo_writes_all_it_promises(tmp_path):

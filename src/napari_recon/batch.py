@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def batch(
     suffix: str | None = None,
     axes: str | None = None,
     on_progress: ProgressCallback | None = None,
+    on_entry: Callable[[Entry], None] | None = None,
     cancel: CancelToken | None = None,
     **options: Any,
 ) -> list[Entry]:
@@ -59,6 +61,8 @@ def batch(
         Axes of the images, when their files do not say.
     on_progress, cancel
         Receives events; stops the run, and what is done stays.
+    on_entry : callable, optional
+        Receives what became of each image as soon as it is known, also of a run that is stopped later.
     **options
         For the verb; of `sample` with its ``outputs`` (mean and std when left out), each in a file of its own.
 
@@ -96,6 +100,8 @@ def batch(
         if entry.status != "skipped":
             entry.seconds = round(time.monotonic() - start, 2)
         entries.append(entry)
+        if on_entry is not None:
+            on_entry(entry)
     return entries
 
 

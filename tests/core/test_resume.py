@@ -192,7 +192,7 @@ def test_ctrl_c_keeps_the_model_and_the_state(folder):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert json.loads(out)["provenance"]["stopped"]
     assert "--resume" in err.splitlines()[-1]
     assert "Traceback" not in err

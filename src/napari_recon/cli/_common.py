@@ -1,7 +1,6 @@
 """What the commands share: flags, progress on stderr, checks of outputs, JSON on stdout."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -105,7 +104,4 @@ def write_attention(path: Path | None, image: Any, model: Any, **options: Any) -
 
 
 def print_json(value: Any) -> None:
-    try:
-        print(json.dumps(finite(value), indent=2, default=str), flush=True)
-    except BrokenPipeError:  # `head`, say, has read enough; what is left shall not be tried again at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(json.dumps(finite(value), indent=2, default=str), flush=True)

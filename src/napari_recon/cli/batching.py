@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_recon.cli._common import Axes, Device, Progress, Scheduler, print_json, stop_on_interrupt
-from napari_recon.errors import ReconError
+from napari_recon.errors import Cancelled, ReconError
 from napari_recon.io._files import check_writable, replacing
 
 batch_app = App(name="batch", help="Denoise, sample or upscale all images of a folder.")
@@ -123,7 +123,7 @@ def sample(
 
 
 def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **options: Any) -> None:
-    from napari_recon.batch import batch, summary
+    from napari_recon.batch import Entry, batch, summary
     from napari_recon.io._header import finite
 
     shared = asdict(how)
@@ -134,13 +134,21 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
         if out in report.parents:
             report.parent.mkdir(parents=True, exist_ok=True)  # as the folder of results is
         check_writable(report)
-    with stop_on_interrupt() as cancel, Progress() as progress:
-        entries = batch(verb, folder, out, model, on_progress=progress, cancel=cancel, **shared, **options)
-    found = summary(entries)
-    print_json(found)
+    entries: list[Entry] = []
+    stopped = False
+    try:
+        with stop_on_interrupt() as cancel, Progress() as progress:
+            events: dict[str, Any] = {"on_progress": progress, "on_entry": entries.append, "cancel": cancel}
+            batch(verb, folder, out, model, **events, **shared, **options)
+    except (Cancelled, KeyboardInterrupt):
+        stopped = True
+    found = {**summary(entries), "stopped": stopped}
     if report is not None:
         with replacing(report) as temporary:
             temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
+    print_json(found)
+    if stopped:
+        raise Cancelled(f"Stopped after {len(entries)} images. Run it again to go on.")
     failed = [e for e in entries if e.status == "failed"]
     if failed:
         lines = "\n".join(f"  {e.input}: {e.error}" for e in failed)

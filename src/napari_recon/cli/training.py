@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from napari_recon.cli._common import Axes, Device, Progress, print_json, stop_on_interrupt
 from napari_recon.config import Config
-from napari_recon.errors import ReconError
+from napari_recon.errors import Cancelled
 from napari_recon.io._files import check_writable
 from napari_recon.models import MODELS
 from napari_recon.training.config import TrainConfig
@@ -105,7 +105,7 @@ def _train(
     print_json(_summary(model.describe()))
     if model.stopped:
         steps = model.provenance["steps"]
-        raise ReconError(f"Stopped after {steps} steps; {out} holds the model so far.", "Go on with --resume.")
+        raise Cancelled(f"Stopped after {steps} steps; {out} holds the model so far. Go on with --resume.")
 
 
 def _summary(description: dict[str, Any]) -> dict[str, Any]:
