@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,6 +26,8 @@ from napari_recon.models._winograd import lay_out
 
 FORMAT = 1
 KEY = "napari-recon"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -160,13 +166,42 @@ class TrainedModel:
                 raise ReconError(f"{path} was saved by a newer napari-recon.", "Update napari-recon to use it.")
             family = str(values["family"])
             normalization = values["normalization"]
-            return cls(
+            model = cls(
                 family=family,
                 config=get_family(family).config.from_json(values["config"]),
                 weights=weights,
-                normalization=Normalization.from_json(normalization) if normalization else None,
-                provenance=dict(values["provenance"]),
+                normalization=None if normalization is None else Normalization.from_json(normalization),
+                provenance=_unaltered(values["provenance"], path),
                 name=str(values["name"]) or path.stem,
             )
+            if normalization is None and not (model.spec.noise_aware or model.spec.task == "upscale"):
+                raise ValueError("only models for images of any intensities come without a normalization")
+            return model
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ReconError(f"The description inside {path} is damaged.", "Get or train it again.") from error
+
+
+# What of the provenance is read again, and how it must be.
+_READ: dict[str, Callable[[Any], object]] = {
+    "calibration": lambda v: 0 < float(v["factor"]) < math.inf,
+    "data": lambda v: isinstance(v, str) or all(isinstance(d, dict) and "name" in d for d in v),
+    "psf": lambda v: np.asarray(v, np.float32).ndim == 2 and np.isfinite(v).all(),
+    "roughness": lambda v: np.shape(v) == (2,) and np.isfinite(v).all(),
+}
+
+
+def _unaltered(provenance: Any, path: Path) -> dict[str, Any]:
+    """Leave out, with a note, what was altered by hand so that it cannot be used."""
+    kept = dict(provenance) if isinstance(provenance, dict) else {}
+    altered = [] if isinstance(provenance, dict) else ["all of it"]
+    for key, check in _READ.items():
+        try:
+            good = kept.get(key) is None or check(kept[key])
+        except (TypeError, ValueError, KeyError, OverflowError):
+            good = False
+        if not good:
+            del kept[key]
+            altered.append(key)
+    if altered:
+        _logger.warning("The provenance in %s was altered; left out: %s.", path, ", ".join(altered))
+    return kept

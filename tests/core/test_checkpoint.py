@@ -1,10 +1,12 @@
 """Model files: what was saved comes back, damage is told, no code runs, and a crash leaves the old file."""
 
 import json
+import math
 import os
 import pickle
 import struct
 from contextlib import suppress
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def rewrite(path, change):
         ({}, Normalization((5.0,), (2.0,))),
         ({"dimensions": 3, "depth": 2}, Normalization((1e-9,), (1e9,), (NoiseEstimate(0.1, -3.0),))),
         ({"channels": 2, "top_skip": True}, Normalization((1.0, 2.0), (3.0, 4.0))),
-        ({"network": "bottleneck", "image_size": 16}, None),
+        ({"network": "bottleneck", "image_size": 16}, Normalization((0.0,), (1.0,))),
         ({"network": "universal"}, None),
     ],
 )
@@ -199,7 +201,9 @@ def test_a_file_of_a_newer_version_says_update(path):
         lambda v: {**v, "normalization": {"mean": [1], "std": [0], "noise": []}},
         lambda v: {**v, "normalization": {"mean": [1], "std": [1], "noise": [{"gain": 1}]}},
         lambda v: {**v, "normalization": {"mean": [1], "std": [1], "noise": 3}},
-        lambda v: {**v, "provenance": 3},
+        lambda v: {**v, "normalization": None},
+        lambda v: {**v, "normalization": {}},
+        lambda v: {**v, "normalization": {"mean": [1], "std": [1], "noise": [asdict(NoiseEstimate(math.inf, 1.0))]}},
         lambda v: {**v, "format": "one"},
         lambda v: {**v, "format": float("inf")},
         lambda v: {k: x for k, x in v.items() if k != "family"},
@@ -215,6 +219,28 @@ def test_an_altered_description_is_told_with_a_next_step(path, change):
     with pytest.raises(ReconError) as caught:
         TrainedModel.load(path)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("altered", "told"),
+    [
+        (3, "all of it"),
+        ([["seed", 3]], "all of it"),
+        ({"calibration": "x"}, "calibration"),
+        ({"calibration": {"factor": "much"}}, "calibration"),
+        ({"roughness": [1]}, "roughness"),
+        ({"roughness": [None, 1]}, "roughness"),
+        ({"psf": [[1, 2], [3]]}, "psf"),
+        ({"data": [1]}, "data"),
+    ],
+)
+def test_an_altered_provenance_is_left_out_with_a_note(path, altered, told, caplog):
+    assert TrainedModel.load(path).provenance["seed"] == 3
+    assert not caplog.text
+    rewrite(path, lambda v: {**v, "provenance": {"seed": 4, **altered} if isinstance(altered, dict) else altered})
+    kept = TrainedModel.load(path).provenance
+    assert kept == ({"seed": 4} if isinstance(altered, dict) else {})
+    assert f"left out: {told}." in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"depth": 2}, {"features": 8}, {"network": "bottleneck"}, {"dimensions": 3}])
@@ -297,5 +323,5 @@ def test_a_loaded_model_does_not_hang_on_its_file(path):
 def test_every_family_can_be_saved(tmp_path):
     for name, family in MODELS.items():
         config = family.config()
-        model = TrainedModel(name, config, family.build(config).state_dict(), None)
+        model = TrainedModel(name, config, family.build(config).state_dict(), Normalization((0.0,), (1.0,)))
         assert TrainedModel.load(model.save(tmp_path / name)).spec == family.spec(config)

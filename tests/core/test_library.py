@@ -10,6 +10,7 @@ import torch
 
 from napari_recon import library
 from napari_recon.checkpoint import KEY, TrainedModel
+from napari_recon.data.normalization import Normalization
 from napari_recon.errors import ReconError
 from napari_recon.library import find_model, list_models, models_folder, read_description
 from napari_recon.models import get_family
@@ -29,7 +30,8 @@ def save(folder):
     def save(name, age=0, **provenance):
         family = get_family("autoencoder")
         config = family.config(features=4, depth=1)
-        model = TrainedModel("autoencoder", config, family.build(config).state_dict(), None, provenance, name)
+        weights, normalization = family.build(config).state_dict(), Normalization((0.0,), (1.0,))
+        model = TrainedModel("autoencoder", config, weights, normalization, provenance, name)
         path = model.save(folder / name)
         os.utime(path, (path.stat().st_atime, 1_700_000_000 - age))
         return path

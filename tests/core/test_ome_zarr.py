@@ -285,3 +285,16 @@ def test_a_store_without_its_pixels_is_told_from_one_that_is_not_there(tmp_path)
         read_image(tmp_path / "a.ome.zarr")
     with pytest.raises(ReconError, match="no file"):
         read_image(tmp_path / "b.ome.zarr")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("altered", ["me", [1], {"made": "by me"}, {"made": [1], "image": 5}])
+def test_an_altered_record_of_how_it_was_made_is_left_out_with_a_note(tmp_path, version, altered, caplog):
+    image = Image(np.eye(600, dtype=np.uint8), "YX", scale=(2, 3), metadata={"napari_recon": {"verb": "denoise"}})
+    write_image(tmp_path / "a.zarr", image, version=version)
+    assert read_image(tmp_path / "a.zarr").metadata == image.metadata
+    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["napari_recon"] = altered
+    read = read_image(tmp_path / "a.zarr")
+    assert_same(read, image)
+    assert read.metadata == {}
+    assert caplog.text.count("left out") == 1

@@ -143,10 +143,12 @@ def _run(verb: str, folder: Path, out: Path, model: str, how: BatchOptions, **op
     except (Cancelled, KeyboardInterrupt):
         stopped = True
     found = {**summary(entries), "stopped": stopped}
-    if report is not None:
-        with replacing(report) as temporary:
-            temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
-    print_json(found)
+    try:
+        print_json(found)
+    finally:  # also when stdout cannot be written
+        if report is not None:
+            with replacing(report) as temporary:
+                temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
     if stopped:
         raise Cancelled(f"Stopped after {len(entries)} images. Run it again to go on.")
     failed = [e for e in entries if e.status == "failed"]

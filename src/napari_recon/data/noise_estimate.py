@@ -108,6 +108,8 @@ class NoiseEstimate:
         rest = {"correlation": (along_y, along_x), "temporal": bool(values.get("temporal"))}
         numbers: dict[str, Any] = {name: float(value) for name, value in values.items() if name not in rest}
         made = cls(**(numbers | rest))
+        if not np.isfinite([made.gain, made.intercept, along_y, along_x]).all():
+            raise ValueError("gain, intercept and correlation must be finite")
         if not (made.gain > 0 or made.intercept >= 0):
             raise ValueError("noise without a gain has a variance of 0 or more")
         return made

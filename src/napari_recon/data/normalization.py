@@ -45,8 +45,8 @@ class Normalization:
         """Raise `ReconError` when an image has another number of channels."""
         if channels != self.channels:
             raise ReconError(
-                f"The model was trained on {self.channels} channel(s); the image has {channels}.",
-                "Choose the same channels as in training, or check the axes.",
+                f"The model was trained on {_channels(self.channels)}; the image has {channels}.",
+                "Choose the same channels as in training (of a colour image one, or its grey), or check the axes.",
             )
 
     def forward(self, batch: Batch, channel: int) -> NDArray[np.float32]:
@@ -139,24 +139,23 @@ def measure(
     channels = batches[0].shape[1]
     if noise and len(noise) != channels:
         raise ReconError(
-            f"The noise of {len(noise)} channel(s) is given; the image has {channels}.",
+            f"The noise of {_channels(len(noise))} is given; the image has {channels}.",
             "Give that of every channel, or leave it out to have it measured.",
         )
     means, stds, noises = [], [], []
-    samples = [_sample(batches, channel) for channel in range(channels)]
+    names = [f"Channel {channel}" for channel in range(channels)] if channels > 1 else ["The image"]
+    samples = [_sample(batches, channel, name) for channel, name in enumerate(names)]
     blank = [bool(values.min() == values.max()) for values in samples]
-    for channel, values in enumerate(samples):
+    for channel, (name, values) in enumerate(zip(names, samples, strict=True)):
         if blank[channel] and (all(blank) or not blanks):
+            hint = "Leave this channel out, or choose a plane with something in it."
             raise ReconError(
-                f"Channel {channel} is constant: every pixel is {float(values[0]):g}.",
-                "Leave this channel out, or choose a plane with something in it.",
+                f"{name} is constant: every pixel is {float(values[0]):g}.",
+                hint if channels > 1 else "Choose an image, or a plane of it, that shows something.",
             )
         if values.std() < 1e-15 and not blank[channel]:
-            raise ReconError(
-                f"The values of channel {channel} differ by less than 1e-15.",
-                "Multiply the image by a large number first.",
-            )
-        check_float32(values, f"Channel {channel}")
+            raise ReconError(f"{name} varies by less than 1e-15.", "Multiply the image by a large number first.")
+        check_float32(values, name)
         if stabilised or with_noise:
             estimate = noise[channel] if noise else estimate_noise([b[:, channel] for b in batches], time_steps)
             noises.append(estimate)
@@ -167,7 +166,7 @@ def measure(
     return Normalization(tuple(means), tuple(stds), tuple(noises), stabilised)
 
 
-def _sample(batches: list[Batch], channel: int, limit: int = 8_000_000) -> NDArray[np.float64]:
+def _sample(batches: list[Batch], channel: int, name: str, limit: int = 8_000_000) -> NDArray[np.float64]:
     """Up to `limit` finite pixels of a channel, evenly spread over all arrays."""
     stacks = [b[:, channel] for b in batches]
     total = sum(s.size for s in stacks)
@@ -180,5 +179,9 @@ def _sample(batches: list[Batch], channel: int, limit: int = 8_000_000) -> NDArr
     values = np.concatenate(parts).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
-        raise ReconError(f"Channel {channel} has no finite pixel.", "Choose a layer that holds an image.")
+        raise ReconError(f"{name} has no finite pixel.", "Choose a layer that holds an image.")
     return values
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"

@@ -1,6 +1,7 @@
 """What OME-Zarr says of an image: axes, scale, position, units and channel names (NGFF 0.4 and 0.5)."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.io import _header
+
+_logger = logging.getLogger(__name__)
 
 VERSIONS = ("0.4", "0.5")
 ORDER = "STCZYX"
@@ -84,9 +87,14 @@ def restore(array: Any, attributes: Any, level: int = 0) -> Image:
     content = attributes.get("ome", attributes)
     multiscale = content["multiscales"][0]
     _check_version(content.get("version") or multiscale.get("version"))
-    own = attributes.get(_header.KEY) or {}
-    made = {_header.KEY: own["made"]} if own.get("made") else {}
-    exact = _header.restore(array, json.dumps(own.get("image"))) if level == 0 else None
+    own = attributes.get(_header.KEY)
+    header, record = (own.get("image"), own.get("made")) if isinstance(own, dict) else (None, own)
+    if record and not isinstance(record, dict):
+        if level == 0:
+            _logger.warning("What the file says of how it was made was altered: it is left out.")
+        record = None
+    made = {_header.KEY: record} if record else {}
+    exact = _header.restore(array, json.dumps(header)) if level == 0 else None
     # Another program may have given it another scale, or names: then what it wrote counts.
     if exact is not None and _says(exact) == _said(content, multiscale):
         return exact.with_array(exact.array, metadata=made)
