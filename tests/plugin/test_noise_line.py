@@ -123,6 +123,15 @@ def test_options_for_correlated_noise_arrive_in_train(viewer, open_panel, qtbot)
     assert "mask_axis" not in train.request().options
 
 
+def test_details_go_with_the_last_layer(viewer, cells, open_panel, qtbot):
+    panel = open_panel("Denoise")
+    wait_for_noise(qtbot, panel)
+    panel.noise.linkActivated.emit("#details")
+    assert panel.noise.details.isVisible()
+    viewer.layers.remove(cells)
+    assert not panel.noise.details.isVisible()
+
+
 def test_closing_the_panel_closes_the_details(viewer, cells, open_panel, qtbot):
     panel = open_panel("Denoise")
     wait_for_noise(qtbot, panel)

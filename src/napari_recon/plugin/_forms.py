@@ -25,6 +25,7 @@ from napari_recon.errors import ReconError
 
 LARGEST_INT = 2**31 - 1
 NARROW = 80  # pixels
+PREFERRED = 21  # times the width of an x: room for "Upscale-x2 (no training)" in a new dock
 BAD = "border: 1px solid #d9534f;"
 
 
@@ -220,7 +221,9 @@ def row(*widgets: QWidget) -> QWidget:
 
 def narrow(combo: QComboBox) -> QComboBox:
     """Let a combo box be narrower than its longest entry."""
-    combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(PREFERRED)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     combo.setMinimumWidth(NARROW)
     without_wheel(combo)
     return combo

@@ -138,6 +138,8 @@ class NoiseLine(QLabel):
             self.setText("noise: measuring ...")
             self._listen(layer)
             self._later.start()
+        elif self.details is not None:
+            self.details.hide()
 
     def known(self) -> "Callable[[Image], list[NoiseEstimate] | None]":
         """Return a function that tells the noise of an image if it is that of the layer; it waits for what is measured.

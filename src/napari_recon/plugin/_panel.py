@@ -48,7 +48,7 @@ class Panel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         for key in ("Return", "Enter"):
-            self._bind(key, lambda: self.controls.run())
+            self._bind(key, self._run_as_typed)
         self._bind("Esc", lambda: self.controls.stop())
         self.subscribe(self.viewer.events.theme, self._apply_theme)
         # Only once the panel is drawn: the import of torch would slow down its opening.
@@ -128,6 +128,14 @@ class Panel(QWidget):
         """Stop a job when the panel is destroyed, as it is with its window."""
         stop = weakref.WeakMethod(job.stop)
         self.destroyed.connect(lambda: (alive := stop()) and alive())
+
+    def _run_as_typed(self) -> None:
+        """Run with what stands in the field that is being edited, which else counts only once it is left."""
+        editor = self.focusWidget()
+        if editor is not None:
+            editor.clearFocus()
+            editor.setFocus()
+        self.controls.run()
 
     def _bind(self, key: str, slot: Callable[[], None]) -> None:
         shortcut = QShortcut(QKeySequence(key), self)

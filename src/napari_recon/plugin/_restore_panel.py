@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
-from superqt import QLabeledDoubleSlider
 
 from napari_recon.config import Config, option
 from napari_recon.errors import ReconError
@@ -14,11 +13,12 @@ from napari_recon.plugin._compare import BeforeAfter
 from napari_recon.plugin._device_badge import DeviceBadge
 from napari_recon.plugin._extent import ExtentChooser
 from napari_recon.plugin._folder import folder_foldout
-from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row, without_wheel
+from napari_recon.plugin._forms import ConfigForm, Foldout, add_row, compact_form, row
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._keeper import ModelKeeper
 from napari_recon.plugin._layer_chooser import DataLine, LayerCombo
 from napari_recon.plugin._layers import add_result, refuse_labels
+from napari_recon.plugin._level_slider import LevelSlider
 from napari_recon.plugin._live_layer import NO_PREVIEW, LiveLayer, LiveWish
 from napari_recon.plugin._models import ModelChooser
 from napari_recon.plugin._panel import Panel
@@ -47,14 +47,14 @@ class RestorePanel(Panel):
     preview: Previewer
     options: type[Config] = RestoreOptions  # what is folded away
 
-    def fill(self, help: str, slider: QLabeledDoubleSlider, title: str, switches: list[QCheckBox]) -> None:
+    def fill(self, help: str, slider: LevelSlider, title: str, switches: list[QCheckBox]) -> None:
         """Fill the column.
 
         Parameters
         ----------
         help : str
             What the primary button does.
-        slider : QLabeledDoubleSlider
+        slider : LevelSlider
             How strongly to do it; a change of it is previewed.
         title : str
             What the slider sets.
@@ -70,7 +70,6 @@ class RestorePanel(Panel):
         self._make_layer(rows)
         rows, last = self.pages(rows)
         self._make_model(rows)
-        without_wheel(slider)
         slider.valueChanged.connect(self.preview.ask)
         slider.valueChanged.connect(self.live_layer.follow)
         self.keep_dtype = QCheckBox("keep type")
@@ -245,15 +244,9 @@ def _warm_up(keeper: ModelKeeper, model: Any, on_progress: ProgressCallback, can
         keeper.warm_up(model)
 
 
-def level_slider(top: float, help: str = "") -> QLabeledDoubleSlider:
+def level_slider(top: float, help: str = "") -> LevelSlider:
     """Make a slider from 0 to `top` that stands at 1."""
-    slider = QLabeledDoubleSlider()
-    slider.setOrientation(slider.orientation().Horizontal)
-    slider.setRange(0.0, top)
-    slider.setDecimals(2)
-    slider.setValue(1.0)
-    slider.setToolTip(help)
-    return slider
+    return LevelSlider(top, help)
 
 
 def _progress_line(event: ProgressEvent) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QSpinBox, QWidget
-from superqt import QLabeledDoubleSlider
 
 from napari_recon.config import option
 from napari_recon.errors import ReconError
@@ -13,6 +12,7 @@ from napari_recon.plugin._extent import ExtentChooser
 from napari_recon.plugin._forms import add_row, compact_form, row, show_row, without_wheel
 from napari_recon.plugin._layer_chooser import image_layers
 from napari_recon.plugin._layers import KEY, SAMPLE, add_result, count_planes
+from napari_recon.plugin._level_slider import LevelSlider
 from napari_recon.plugin._sample_requests import GenerateRequest, Made, SampleRequest
 from napari_recon.plugin._tile_options import TileOptions
 
@@ -129,13 +129,8 @@ class GeneratePage(QWidget):
         self.channel = number(0, 0, 0, "Which of the channels that the model was trained on, from 0.")
         self.count = number(1, 1000, 4, "How many images.")
         self.seed = number(0, 2**31 - 1, 0, "The same seed gives the same images.")
-        self.temperature = QLabeledDoubleSlider()
-        self.temperature.setOrientation(self.temperature.orientation().Horizontal)
-        self.temperature.setRange(0.0, 2.0)
-        self.temperature.setDecimals(2)
-        self.temperature.setValue(1.0)
-        self.temperature.setToolTip("Below 1 the images are plainer, above 1 more varied than what was trained on.")
-        without_wheel(self.temperature)
+        help_text = "Below 1 the images are plainer, above 1 more varied than what was trained on."
+        self.temperature = LevelSlider(2.0, help_text)
         self.noise = QCheckBox("add the camera's noise")
         self.noise.setToolTip("Add noise as it was measured in the training data; else the images are clean.")
         sizes = row(QLabel("Size"), *self.sides.values())
