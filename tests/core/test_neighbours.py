@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
-from napari_recon import api
+from napari_recon import api, cli
 from napari_recon.api.lazily import lazily
 from napari_recon.data.phantoms import filaments, nuclei
 from napari_recon.image import Image
 from napari_recon.inference.averaging import REACH, mix
 from napari_recon.inference.neighbours import around, find_pairs
+from napari_recon.io import read_image, write_image
 
 PHOTONS = 20
 EXACT = {"device": "cpu", "precision": "float32"}
@@ -149,6 +150,24 @@ def test_streamed_and_lazy_results_are_the_same(tmp_path, axes):
     part = lazily("denoise", image.crop({axes[0]: cut}), noise=noise, tile_size=40, **EXACT)
     place = 3 if axes == "TYX" else 1
     np.testing.assert_allclose(part[place - cut.start], expected[place], atol=1e-3)
+
+
+def test_the_shell_leaves_them_out_on_demand(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    movie = Image(counted(drifting(0)), "TYX")
+    write_image("noisy.tif", movie)
+    for line in (
+        "denoise noisy.tif alone.tif --plane-by-plane",
+        "batch denoise . clean --plane-by-plane --pattern noisy.tif",
+    ):
+        with pytest.raises(SystemExit) as done:
+            cli.main(line.split())
+        assert done.value.code == 0
+    expected = api.denoise(movie, plane_by_plane=True).array
+    for name in ("alone.tif", "clean/noisy.tif"):
+        np.testing.assert_array_equal(read_image(name).array, expected)
+    assert error(expected, movie.array) != error(api.denoise(movie).array, movie.array)
+    assert "neighbours" not in capsys.readouterr().out
 
 
 def test_pixels_that_are_no_numbers_stay_and_hardly_disturb_the_next_frames():
