@@ -175,6 +175,11 @@ def test_a_finished_training_leaves_no_state_and_cannot_be_resumed(folder, answe
 
 
 MISTAKES = {
+    "denoise noisy.tif out.tif --model universe": "Did you mean universal?",
+    "denoise noisy.tif out.tif --model UPSCALE-X2": "Did you mean upscale-x2?",
+    "denoise . out.tif --model model.safetensors": "is a folder. Give one image file in it; `napari-recon batch`",
+    "denoise noisy.tif s3://bucket/out.tif": "is an address",
+    "denoise https://host/noisy.tif out.tif": "is an address",
     "upscale noisy.tif a.tif --trust a.tif": "same file",
     "denoise noisy.tif a.tif --attention a.tif": "same file",
     f"train autoencoder none.tif --out m --steps 3 {TINY}": "no file",
@@ -257,10 +262,11 @@ def test_what_the_output_cannot_hold_is_told_before_the_work(folder, refusal, mo
         "evaluate",
         "info",
         "frobnicate",
+        "denoise noisy.tif out.tif more",
     ],
 )
 def test_wrong_usage_exits_with_2(folder, refusal, line):
-    assert refusal(line, code=2)
+    assert refusal(line, code=2).endswith(" See --help.")
 
 
 def test_help_names_every_option_and_default(command):
@@ -268,6 +274,30 @@ def test_help_names_every_option_and_default(command):
     assert code == 0
     for word in ("--steps", "--minutes", "--target", "--resume", "--mask-axis", "plateau", "--devices"):
         assert word in out
+
+
+def every_command(app):
+    for name in app:
+        if not name.startswith("-"):
+            yield app[name]
+            yield from every_command(app[name])
+
+
+def test_help_says_what_every_argument_is():
+    arguments = [
+        (command.name[0], argument.name, argument.parameter.help)
+        for command in every_command(cli.app)
+        if command.default_command
+        for argument in command.assemble_argument_collection(parse_docstring=True)
+        if argument.show
+    ]
+    assert {("denoise", "INPUT"), ("info", "MODEL"), ("train", "--guided")} <= {found[:2] for found in arguments}
+    assert [found for found in arguments if not found[2]] == []
+
+
+def test_what_is_on_can_be_switched_off(folder, answer):
+    made = answer(f"train vae noisy.tif --out vae --steps 2 --no-guided {SMALL}")
+    assert made["config"]["guided"] is False
 
 
 def test_the_installed_command_answers_on_stdout_alone(folder):

@@ -1,5 +1,6 @@
 """The models at hand: those that ship with the package and those in the user's folder. Does not import torch."""
 
+import difflib
 import json
 import os
 from dataclasses import dataclass
@@ -82,8 +83,13 @@ def find_model(name: str | Path) -> Path:
     for info in known:
         if info.name == str(name):
             return info.path
-    names = ", ".join(i.name for i in known) or "none yet"
-    raise ReconError(f"There is no model {str(name)!r}.", f"Give a .safetensors file, or one of: {names}.")
+    names = [i.name for i in known]
+    near = difflib.get_close_matches(str(name).lower(), names, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise ReconError(
+        f"There is no model {str(name)!r}.",
+        f"{hint}Give a .safetensors file, or one of: {', '.join(names) or 'none yet'}.",
+    )
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

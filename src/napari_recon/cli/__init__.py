@@ -57,7 +57,7 @@ def _guarded(run: Callable[[], Any]) -> int:
             run()
             print(end="", flush=True)
     except CycloptsError as error:
-        print(f"napari-recon: {error}", file=sys.stderr)
+        print(f"napari-recon: {error} See --help.", file=sys.stderr)
         return 2
     except ReconError as error:
         print(f"napari-recon: {error}", file=sys.stderr)

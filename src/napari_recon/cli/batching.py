@@ -53,8 +53,10 @@ def denoise(
 
     Parameters
     ----------
-    folder, out
-        Folder of images, and of results.
+    folder
+        Folder of images.
+    out
+        Folder for the results; made when it is not there.
     model
         A model file, or a name that `napari-recon models` lists.
     strength
@@ -83,8 +85,10 @@ def upscale(
 
     Parameters
     ----------
-    folder, out
-        Folder of images, and of results.
+    folder
+        Folder of images.
+    out
+        Folder for the results; made when it is not there.
     model
         A model file, or a name that `napari-recon models` lists; it has its own scale.
     fidelity
@@ -111,8 +115,10 @@ def sample(
 
     Parameters
     ----------
-    folder, out
-        Folder of images, and of results.
+    folder
+        Folder of images.
+    out
+        Folder for the results; made when it is not there.
     model
         A model file of the VAE family, or a name that `napari-recon models` lists.
     seed

@@ -22,14 +22,18 @@ def complete(
 
     Parameters
     ----------
-    input, output
-        Image files; the result has the pixel type of the input.
+    input
+        Image file.
     mask
         Image file that is not zero where to fill; of the shape of the input, or of one plane of it.
+    output
+        Image file for the result, which has the pixel type of the input.
     model
         A model file, or a name that `napari-recon models` lists. Without it one is trained on the rest of the input.
-    minutes, seed
-        Of that training.
+    minutes
+        How long to train that one.
+    seed
+        Of that training: the same seed gives the same model.
     tile_size
         Side of a tile in pixels; chosen from the free memory when left out.
     """

@@ -12,7 +12,13 @@ from napari_recon.cli._common import Progress, print_json
 
 
 def info(model: str, /) -> None:
-    """Describe a model file: family, config, axes, channels and how it was trained, as JSON."""
+    """Describe a model file: family, config, axes, channels and how it was trained, as JSON.
+
+    Parameters
+    ----------
+    model
+        A model file, or a name that `napari-recon models` lists.
+    """
     from napari_recon import api
 
     loaded = api.load_model(model)  # whole, so that a file cut short is not described as if it were sound

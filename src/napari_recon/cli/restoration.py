@@ -40,8 +40,10 @@ def denoise(
 
     Parameters
     ----------
-    input, output
-        Image files (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
+    input
+        Image file (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
+    output
+        Image file for the result; its suffix chooses the format.
     model
         A model file, or a name that `napari-recon models` lists.
     strength
@@ -92,8 +94,10 @@ def evaluate(reference: Path, image: Path, /, *, data_range: float | None = None
 
     Parameters
     ----------
-    reference, image
-        Image files of the same shape.
+    reference
+        Image file.
+    image
+        Image file of the same shape.
     data_range
         Largest possible difference of pixel values; max - min of the reference when left out.
     """

@@ -45,8 +45,10 @@ def sample(
 
     Parameters
     ----------
-    input, output
-        Image files; the samples are along a new first axis of the output, which may be left out.
+    input
+        Image file.
+    output
+        Image file for the samples, along a new first axis; may be left out.
     model
         A model file of the VAE family, or a name that `napari-recon models` lists.
     mean_of_samples

@@ -25,7 +25,8 @@ def flags(*configs: type[Config]) -> type:
         choices = f" One of: {', '.join(map(str, option.choices))}." if option.choices else ""
         help_text = f"{option.help}{choices} ({default})"
         hint = option.type | None
-        annotated = Annotated[hint, Parameter(help=help_text, negative=())]  # type: ignore[valid-type]
+        negative = None if option.default is True else ()  # --no-NAME where it is of use
+        annotated = Annotated[hint, Parameter(help=help_text, negative=negative)]  # type: ignore[valid-type]
         fields.append((option.name, annotated, dataclasses.field(default=None)))
     # cyclopts takes apart only classes that belong to a module of their own.
     return dataclasses.make_dataclass("Options", fields, frozen=True, namespace={"__module__": __name__})

@@ -41,8 +41,10 @@ def upscale(
 
     Parameters
     ----------
-    input, output
-        Image files (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
+    input
+        Image file (OME-Zarr, TIFF, OME-TIFF, PNG, JPEG).
+    output
+        Image file for the result; its suffix chooses the format.
     scale
         Which of the shipped models: 2 (when left out) or 4. A model that is given has its own scale.
     model

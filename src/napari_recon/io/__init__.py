@@ -68,7 +68,10 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
         the axes do not fit.
     """
     path = Path(path).expanduser()
-    inside = not path.name.lower().endswith(tuple(FORMATS)) and is_store(path)
+    unnamed = not path.name.lower().endswith(tuple(FORMATS))
+    inside = unnamed and is_store(path)
+    if unnamed and not inside and path.is_dir():
+        raise ReconError(f"{path} is a folder.", "Give one image file in it; `napari-recon batch` restores all.")
     suffix = ".zarr" if inside else _suffix(path)
     with reading(path, FORMATS[suffix].folder):
         image = FORMATS[suffix].read(path)

@@ -192,9 +192,10 @@ def check_writable(path: Path) -> None:
     """Fail before the work, not after it, when the result has nowhere to go."""
     folder = path.parent
     with writing(path):  # a name may be too long even to be looked for
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            problem = f"The folder {folder} does not exist or cannot be written to."
-            raise ReconError(problem, "Make it, or choose another.")
+        if not folder.is_dir():
+            raise ReconError(f"The folder {folder} does not exist.", "Make it, or choose another.")
+        if not os.access(folder, os.W_OK):
+            raise ReconError(f"The folder {folder} may not be written to.", "Ask for permission, or choose another.")
         if path.is_dir() and not is_store(path):
             raise ReconError(f"{path} is a folder.", "Give the name of a file in it.")
 
