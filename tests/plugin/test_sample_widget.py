@@ -140,6 +140,17 @@ def test_colours_stay_colours(viewer, open_panel, qtbot, tmp_path):
     assert std.data.shape == (SIZE, SIZE)
 
 
+def test_samples_of_samples_are_refused_before_the_work(viewer, panel, qtbot, problems):
+    viewer.add_image(noisy_image((2, SIZE, SIZE)), name="drawn", axis_labels=("sample", "y", "x"))
+    run(qtbot, panel)
+    assert len(viewer.layers) == 2
+    assert "Call that axis T: TYX" in problems[-1].message
+    assert panel.controls.line.text() == "The image SYX has an axis S already, along which its samples would lie."
+    panel.data.axes_edit.setText("TYX")
+    run(qtbot, panel)
+    assert viewer.layers["drawn [samples]"].data.shape == (3, 2, SIZE, SIZE)
+
+
 def test_without_a_model_the_panel_says_what_to_do(viewer, cells, open_panel, problems, qtbot):
     viewer.add_image(noisy_image((SIZE, SIZE)), name="other")
     panel = open_panel("Sample")

@@ -23,14 +23,21 @@ def test_a_saved_layer_keeps_its_place_and_opens_as_it_was(viewer, tmp_path, nam
     assert image.scale == pytest.approx(PLACE["scale"])
     assert image.translate == pytest.approx(PLACE["translate"])
     assert image.units == PLACE["units"]
-    if name.endswith(".zarr"):  # OME-TIFF has no place for how it was made
-        assert image.metadata["napari_recon"]["verb"] == "denoise"
+    assert image.metadata["napari_recon"]["verb"] == "denoise"
+    (opened,) = viewer.open(str(tmp_path / name), plugin="napari-recon")
+    np.testing.assert_array_equal(np.asarray(opened.data), layer.data)
+    np.testing.assert_allclose(opened.scale, layer.scale)
+    np.testing.assert_allclose(opened.translate, layer.translate)
+    assert opened.units == layer.units
+    assert opened.axis_labels == ("time", "y", "x")
+    assert opened.metadata["napari_recon"]["verb"] == "denoise"
 
 
-def test_layers_become_channels_and_channels_layers(viewer, tmp_path):
-    for seed, name in enumerate(("actin", "dna")):
-        viewer.add_image(pixels(seed), name=name, **PLACE)
-    path = str(tmp_path / "both.ome.zarr")
+@pytest.mark.parametrize("name", ["both.ome.zarr", "both.ome.tif"])
+def test_layers_become_channels_and_channels_layers(viewer, tmp_path, name):
+    for seed, channel in enumerate(("actin", "dna")):
+        viewer.add_image(pixels(seed), name=channel, **PLACE)
+    path = str(tmp_path / name)
     assert viewer.layers.save(path) == [path]
     assert read_image(path).axes == "TCYX"
     viewer.layers.clear()
@@ -48,6 +55,9 @@ def test_a_pyramid_and_colours_are_saved_at_full_resolution(viewer, tmp_path):
     image = read_image(tmp_path / "stain.ome.tif")
     assert image.size("C") == 3
     np.testing.assert_array_equal(np.moveaxis(image.array, image.axes.index("C"), -1), rgb)
+    (opened,) = viewer.open(str(tmp_path / "stain.ome.tif"), plugin="napari-recon")
+    assert opened.rgb
+    np.testing.assert_array_equal(opened.data, rgb)
 
 
 def test_layers_that_do_not_fit_together_are_refused(viewer, tmp_path):

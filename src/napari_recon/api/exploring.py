@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_recon.api.models import Model
-from napari_recon.api.sampling import load_sampler, make_record, with_physics
+from napari_recon.api.sampling import check_sample_axis, load_sampler, make_record, with_physics
 from napari_recon.axes import to_batch
 from napari_recon.errors import ReconError
 from napari_recon.image import Image, as_image
@@ -110,6 +110,8 @@ def traverse(
     source = as_image(image, axes)
     loaded = load_sampler(model, source)
     _check_steps(steps)
+    if isinstance(image, Image):
+        check_sample_axis(source)
     if not 0 < span <= 100:
         raise ReconError(f"The span cannot be {span}.", "Give a number above 0, such as 3.")
     if isinstance(dimension, tuple):

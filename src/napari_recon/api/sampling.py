@@ -114,7 +114,10 @@ def sample(
     loaded = load_sampler(model, source)
     if out is None and not outputs:
         raise ReconError("No output was asked for.", f"Choose of: {', '.join(OUTPUTS)}.")
-    _check(n, seed, outputs if out is None else list(out), mean_of_samples)
+    wanted = outputs if out is None else list(out)
+    _check(n, seed, wanted, mean_of_samples)
+    if "samples" in wanted and (out or isinstance(image, Image)):
+        check_sample_axis(source)
     if out or scheduler is not None:
         run = {"tile_size": tile_size, "device": device, "precision": precision, "scheduler": scheduler}
         events = {"on_progress": on_progress, "cancel": cancel}
@@ -256,6 +259,17 @@ def _check(n: int, seed: int, outputs: Sequence[str], mean_of_samples: bool) -> 
         raise ReconError(f"{n} samples cannot be drawn.", f"Give {least} to {MOST_SAMPLES}.")
     if not 0 <= seed < 2**63:
         raise ReconError(f"The seed cannot be {seed}.", "Give a whole number of 0 or more.")
+
+
+def check_sample_axis(image: Image) -> None:
+    """Raise `ReconError` for an image that has the axis already along which samples of it are to lie."""
+    if "S" in image.axes:
+        raise ReconError(
+            f"The image {image.axes} has an axis S already, along which its samples would lie.",
+            f"Call that axis T: {image.axes.replace('S', 'T')}; or leave the samples out."
+            if "T" not in image.axes
+            else "Take one of its images, or leave the samples out.",
+        )
 
 
 def calibrated_spread(model: TrainedModel) -> float:

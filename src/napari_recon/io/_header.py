@@ -23,10 +23,11 @@ def arrange(image: Image, order: str) -> np.ndarray[Any, Any]:
     return array.reshape([image.size(a) for a in order])
 
 
-def dump(image: Image, order: str) -> str:
-    """Write what `restore` needs, in ASCII."""
+def dump(image: Image, order: str, **more: Any) -> str:
+    """Write what `restore` needs, and more, in ASCII."""
     return json.dumps(
         {
+            **more,
             "order": order,
             "axes": image.axes,
             "shape": image.shape,
@@ -61,6 +62,8 @@ def restore(array: np.ndarray[Any, Any], text: str) -> Image | None:
             return None
         array = array.reshape([sizes[a] for a in present]).transpose([present.index(a) for a in axes])
         scale, translate, units, names = (header[k] for k in ("scale", "translate", "units", "channel_names"))
-        return Image(array, axes, scale, translate, units, channel_names=names)
+        made = header.get("made")
+        metadata = {KEY: made} if isinstance(made, dict) else {}
+        return Image(array, axes, scale, translate, units, channel_names=names, metadata=metadata)
     except (ValueError, KeyError, TypeError, AttributeError, ReconError):
         return None

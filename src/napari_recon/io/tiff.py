@@ -66,7 +66,7 @@ def write(path: Path, image: Image) -> None:
     if image.dtype in _IMAGEJ_TYPES and image.array.nbytes < _CLASSIC_LIMIT:
         order = _order(image)
         units = {image.units[image.axes.index(a)] for a in "ZYX" if a in image.axes}
-        metadata: dict[str, Any] = {_header.KEY: _header.dump(image, order)}
+        metadata: dict[str, Any] = {_header.KEY: _dump(image, order)}
         options: dict[str, Any] = {}
         if len(units) == 1:  # ImageJ has one unit for all lengths
             metadata["unit"] = _printable(units.pop() or "pixel").encode("ascii", "replace").decode()
@@ -82,7 +82,7 @@ def write(path: Path, image: Image) -> None:
     elif image.dtype in _OME_TYPES:
         write_ome(path, image)
     else:
-        _save(path, image, _ORDER, {_header.KEY: _header.dump(image, _ORDER)})
+        _save(path, image, _ORDER, {_header.KEY: _dump(image, _ORDER)})
 
 
 def check_ome(image: Image) -> None:
@@ -97,7 +97,7 @@ def check_ome(image: Image) -> None:
 def write_ome(path: Path, image: Image) -> None:
     """Write OME-TIFF, as BigTIFF beyond 4 GB."""
     order = _order(image)
-    header = {_header.KEY: _header.dump(image, order)}
+    header = {_header.KEY: _dump(image, order)}
     metadata: dict[str, Any] = {"MapAnnotation": {"Namespace": "napari-recon", "Value": header}}
     if image.name:
         metadata["Name"] = _printable(image.name)
@@ -112,6 +112,12 @@ def write_ome(path: Path, image: Image) -> None:
         metadata["TimeIncrement"] = abs(_scale(image, "T"))
         metadata["TimeIncrementUnit"] = _OME_TIME[_unit(image, "T") or ""]
     _save(path, image, order, metadata, ome=True)
+
+
+def _dump(image: Image, order: str) -> str:
+    """Write the header, with how the image was made where that is known."""
+    made = image.metadata.get(_header.KEY)
+    return _header.dump(image, order, **({"made": _header.finite(made)} if made else {}))
 
 
 def _save(path: Path, image: Image, order: str, metadata: dict[str, Any], **options: Any) -> None:

@@ -19,13 +19,11 @@ from napari_recon.plugin._run_controls import RunControls, duration, show_proble
 from napari_recon.plugin._session import session
 from napari_recon.plugin._train_form import AdvancedForm, TrainForm
 from napari_recon.plugin._training import TrainJob, ask_to_go_on, running_training
+from napari_recon.plugin._use_model import PAGES, use_in_panel
 from napari_recon.progress import ProgressEvent
 from napari_recon.training.config import TrainConfig
 
 ESTIMATE_DELAY = 400  # milliseconds without a change
-
-# Verbs that have no panel of their own, but a page of Upscale.
-PAGES = {"generate": "Texture", "complete": "Complete"}
 
 
 class TrainWidget(Panel):
@@ -215,10 +213,7 @@ class TrainWidget(Panel):
 
     def _use(self) -> None:
         assert self.result is not None
-        verb = MODELS[self.result.model.family].verb
-        name = "Upscale" if verb in PAGES else verb.capitalize()  # the panels are named after their verbs
-        _, panel = self.viewer.window.add_plugin_dock_widget("napari-recon", name, tabify=True)
-        panel.choose_model(verb, self.result.path or self.result.model)
+        use_in_panel(self.viewer, MODELS[self.result.model.family].verb, self.result.path or self.result.model)
 
 
 def progress_line(event: ProgressEvent) -> str:
