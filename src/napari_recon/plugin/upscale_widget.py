@@ -133,7 +133,7 @@ class UpscaleWidget(RestorePanel):
             axes=self.data.axes(),
             model=self.model.reference(),
             verb=self.verb,
-            options={**self.level(), "device": self.device.device(), "trust": False},
+            options={**self.level(), "device": self.device.device()},
             scale=spec.scale if spec is not None else 1,
             refusal=self.no_preview("" if spec is not None else "There is no model yet."),
         )
