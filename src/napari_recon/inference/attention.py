@@ -9,7 +9,8 @@ from torch import Tensor
 
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.image import Image
-from napari_recon.inference.runner import EVERY, Seen, TileRunner
+from napari_recon.inference.runner import TileRunner
+from napari_recon.inference.seen import EVERY, Seen
 from napari_recon.inference.tiling import Tile
 from napari_recon.models._gates import mean_gate, watched_gates
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from napari_recon.axes import repeat_pixels
+
 NOISE = 6.0  # variance of low + high - 2 * own, of planes whose noise has a variance of one
 TOLERATED = 1.2  # squared difference beyond noise, in variances of the noise, at which a pair counts half
 SCALES = (0.7, 1.5, 3.0)  # pixels; weak but broad differences show only when noise is averaged away
@@ -21,7 +23,7 @@ CHANCE = 0.1  # share by which the mean square of noise exceeds its expectation 
 WINDOW, EVEN = 4.0, 1.0  # pixels: over which differences are averaged, and shares are evened out
 THREADS = 2
 CUT = 3.0  # standard deviations at which the filters end
-REACH = sum(int(CUT * s + 0.5) for s in (max(SCALES), WINDOW, EVEN))  # pixels around that one depends on
+REACH = 2 + sum(int(CUT * s + 0.5) for s in (max(SCALES), WINDOW, EVEN))  # pixels around that one depends on
 
 Plane = NDArray[np.float32]
 
@@ -62,19 +64,28 @@ def mix(
         for scale, found in zip(SCALES, broad, strict=True):
             expected = NOISE * _variance_left(scale, correlation[0]) * _variance_left(scale, correlation[1])
             excess = np.maximum(excess, BROAD * (found - expected * (1 + 4 * CHANCE)))
-        share = known * _smooth(TOLERATED / (TOLERATED + doubt * excess.clip(0)), EVEN)
+        share = known * _smooth(_whole(TOLERATED / (TOLERATED + doubt * excess.clip(0)), own.shape), EVEN)
         total += np.where(known, share * both, 0)
         weight += 2 * share
         squares += 2 * share**2
         # Planes that differ by less than noise share some of it, as interpolated ones do: that cannot be averaged away.
-        fresh = np.minimum(fresh, power / (NOISE * (1 - CHANCE)))
+        fresh = np.minimum(fresh, _whole(power / (NOISE * (1 - CHANCE)), own.shape))
     left = 1 - fresh * (1 - squares / weight**2)
     return total / weight, np.sqrt(left)
 
 
 def _power(difference: Plane, scale: float) -> Any:
-    """Mean square around each pixel, of what is broader than `scale` pixels."""
-    return _smooth(_smooth(difference, scale) ** 2 if scale else difference**2, WINDOW)
+    """Mean square around each second pixel, of what is broader than `scale` pixels."""
+    squares = (_smooth(difference, scale) if scale else difference) ** 2
+    # So wide a window needs no value for each pixel, and takes a quarter of the time without.
+    even = np.pad(squares, [(0, n % 2) for n in squares.shape], mode="symmetric")
+    halved = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / np.float32(4)
+    return _smooth(halved, WINDOW / 2)
+
+
+def _whole(halved: Any, shape: tuple[int, ...]) -> Any:
+    """Give back every pixel of an image of this shape."""
+    return repeat_pixels(halved, 2)[: shape[0], : shape[1]]
 
 
 def _smooth(plane: Any, sigma: float) -> Any:

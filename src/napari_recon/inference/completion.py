@@ -11,7 +11,8 @@ from napari_recon.axes import to_batch
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.data.float32 import as_float32
 from napari_recon.image import Image
-from napari_recon.inference.runner import EVERY, Job, Seen, TileRunner
+from napari_recon.inference.runner import Job, TileRunner
+from napari_recon.inference.seen import EVERY, Seen
 
 
 def with_holes(image: Image, holes: NDArray[np.bool_]) -> Image:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from napari_recon.checkpoint import TrainedModel
 from napari_recon.image import Image
-from napari_recon.inference.runner import Seen, TileRunner
+from napari_recon.inference.runner import TileRunner
+from napari_recon.inference.seen import Seen
 from napari_recon.models._latent import Choose, Gaussian, Latent, likeliest
 
 Change = Callable[[list[list[Latent]]], list[list[Tensor]]]

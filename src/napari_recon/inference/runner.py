@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from napari_recon.axes import from_batch, repeat_pixels, time_step, to_batch
 from napari_recon.checkpoint import TrainedModel
-from napari_recon.data.float32 import as_float32
 from napari_recon.data.noise_estimate import NoiseEstimate, estimate_noise
 from napari_recon.data.normalization import Normalization, measure
 from napari_recon.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from napari_recon.errors import Cancelled, ReconError
 from napari_recon.image import Image
-from napari_recon.inference.averaging import REACH, mix
+from napari_recon.inference.averaging import REACH
 from napari_recon.inference.neighbours import Pair, find_pairs
+from napari_recon.inference.seen import EVERY, Seen, read_tile
 from napari_recon.inference.tiling import Tile, padded_shape, plan_tiles
 from napari_recon.progress import CancelToken, Reporter
 
@@ -36,7 +36,6 @@ TOGETHER_ON_CPU = 2**16  # pixels of small planes; with more a plane takes no le
 MEAN_KEPT_OVER = 33  # pixels; two passes of the mean reach 32
 LITTLE_NOISE = 40.0  # range over the noise of the brightest pixels, from which an upscaler keeps all light in place
 NOISELESS = 100.0  # signal-to-noise ratio from which there is nothing worth removing
-EVERY = (slice(None), slice(None))  # sample and channel
 
 
 @dataclass
@@ -59,25 +58,6 @@ class Prediction:
     precision: str
     tile_size: int
     notes: list[str] = field(default_factory=list)
-
-
-class Seen(NamedTuple):
-    """What the network sees of one tile of some planes, and what it is made of.
-
-    `normal` and each of `companions` are (planes, channels, *sides), normalised, with sides that suit the network;
-    `raw` and `missing` lack what was mirrored beyond the last pixel. `planes` and `channel` say which planes these are
-    and which channel is the first, `start` where the tile begins. `left` is the share of the noise that is left,
-    of the shape of `normal`, where planes were averaged with their neighbours.
-    """
-
-    raw: NDArray[np.float32]
-    missing: NDArray[np.bool_]
-    normal: NDArray[np.float32]
-    companions: list[NDArray[np.float32]]
-    planes: range
-    channel: int
-    start: tuple[int, ...]
-    left: NDArray[np.float32] | None = None
 
 
 class Job(NamedTuple):
@@ -288,53 +268,14 @@ class TileRunner:
 
     def _read(self, unit: tuple[slice, slice], tile: Tile) -> Seen:
         """Read and normalise what the network sees of a tile."""
-        # Beyond the last pixel the image is mirrored up to the network's multiple, the same pixels as for the whole.
-        beyond = [max(s.stop - n, 0) for s, n in zip(tile.read, self.shape, strict=True)]
-        inside = tuple(
-            slice(min(s.start, max(n - b, 0)), n if b else s.stop)
-            for s, n, b in zip(tile.read, self.shape, beyond, strict=True)
-        )
-        padding = [(0, 0), (0, 0), *((0, b) for b in beyond)]
-        crop = (*EVERY, *(slice(s.start - i.start, None) for s, i in zip(tile.read, inside, strict=True)))
-        planes, first = range(unit[0].start, unit[0].stop), unit[1].start
-        pairs = {p: find_pairs(p, self.image.axes, self.image.shape) if self.neighbours else [] for p in planes}
-        needed = sorted({*planes, *(n for found in pairs.values() for pair in found for n in (pair.low, pair.high))})
-        chosen = unit[0] if len(needed) == len(planes) else needed
-        pixels = as_float32(self.batch[(chosen, unit[1], *inside)])
-        raw = pixels[[needed.index(p) for p in planes]]
-        missing = ~np.isfinite(raw)
-        if missing.any() and self.missing_note and self.missing_note not in self.notes:
+        seen = read_tile(self.batch, self.companions, self.normalization, self._pairs, unit, tile, self.shape)
+        if seen.missing.any() and self.missing_note and self.missing_note not in self.notes:
             self.notes.append(self.missing_note)
+        return seen
 
-        def framed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.pad(values, padding, mode="symmetric")[crop]
-
-        def normalised(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            known = np.where(np.isfinite(pixels), pixels, np.float32(np.nan))
-            channels = range(pixels.shape[1])
-            return np.stack([self.normalization.forward(known[:, i], first + i) for i in channels], axis=1)
-
-        normal, left = normalised(pixels), None
-        if self.neighbours:
-            normal, left = self._mixed(dict(zip(needed, normal, strict=True)), pairs, first)
-            left = framed(left)
-        others = [framed(_filled(normalised(as_float32(c[(*unit, *inside)])))) for c in self.companions]
-        start = tuple(s.start for s in tile.read)
-        return Seen(raw[crop], missing[crop], framed(_filled(normal)), others, planes, first, start, left)
-
-    def _mixed(
-        self, normal: dict[int, NDArray[np.float32]], pairs: dict[int, list[Pair]], first: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Average planes (channels, Y, X) with their neighbours; return too how much noise is left of each pixel's."""
-        mixed = []
-        for plane, found in pairs.items():
-            for c, own in enumerate(normal[plane]):
-                sigma, along_y, along_x = self.normalization.noise_level(first + c)
-                around = [(normal[p.low][c], normal[p.high][c], p.doubt) for p in found]
-                mixed.append(mix(own, around, sigma, (along_y / sigma, along_x / sigma)))
-        shape = (len(pairs), -1, *own.shape)
-        values, left = (np.stack(parts).reshape(shape) for parts in zip(*mixed, strict=True))
-        return values, left
+    def _pairs(self, plane: int) -> list[Pair]:
+        """Return the neighbours that a plane is averaged with."""
+        return find_pairs(plane, self.image.axes, self.image.shape) if self.neighbours else []
 
     def _restore(self, seen: Seen) -> NDArray[np.float32]:
         """Make the outputs of what was seen, (outputs, *seen.raw.shape), in the units of the image."""
@@ -411,17 +352,3 @@ class TileRunner:
         if normal.shape[1] == 1:
             return tensor  # in either layout the same, and the network's own is kept
         return tensor.to(memory_format=torch.channels_last if normal.ndim == 4 else torch.channels_last_3d)
-
-
-def _filled(normal: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Replace missing pixels by the mean of their surroundings, so that they disturb their neighbours least.
-
-    Far from any known pixel that is 0, the mean of the whole image.
-    """
-    missing = np.isnan(normal)
-    if not missing.any():
-        return normal
-    sigma = (0, 0, *(3,) * (normal.ndim - 2))
-    weight = gaussian_filter((~missing).astype(np.float32), sigma)
-    near = gaussian_filter(np.where(missing, 0, normal), sigma) / np.maximum(weight, 1e-6)
-    return np.where(missing, near, normal).astype(np.float32)

@@ -14,7 +14,8 @@ from napari_recon.checkpoint import TrainedModel
 from napari_recon.errors import ReconError
 from napari_recon.image import Image
 from napari_recon.inference.latent_noise import latent_noise
-from napari_recon.inference.runner import Seen, TileRunner
+from napari_recon.inference.runner import TileRunner
+from napari_recon.inference.seen import Seen
 from napari_recon.models._latent import Draw, drawing
 
 OUTPUTS = ("samples", "mean", "median", "std", "variation")
