@@ -1,5 +1,7 @@
 """What goes wrong in a prediction: memory runs out, numbers are none, somebody presses Stop."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,28 @@ def test_stop_is_heard_after_the_tile_in_progress(model):
     with pytest.raises(Cancelled):
         _run(model, _pixels(64, 64), tile_size=16, cancel=token)
     assert len(seen) == 3
+
+
+def test_stop_is_heard_within_a_tile_but_not_by_others_who_use_the_network(model):
+    token, reached, others = CancelToken(), [], []
+    network = model.network()
+    parts = [m for m in network.modules() if not list(m.children())]
+
+    def stop(*_):
+        if not token.cancelled:
+            token.cancel()
+            other = threading.Thread(target=lambda: others.append(_run(model, _pixels(32, 32)).array))
+            other.start()
+            other.join()
+            reached.clear()
+
+    handles = [parts[0].register_forward_hook(stop), parts[-1].register_forward_hook(lambda *_: reached.append(1))]
+    with pytest.raises(Cancelled):
+        _run(model, _pixels(32, 32), cancel=token)
+    for handle in handles:
+        handle.remove()
+    assert not reached
+    assert np.isfinite(others[0]).all()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16"])

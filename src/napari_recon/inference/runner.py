@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -193,10 +194,14 @@ class TileRunner:
 
     @contextmanager
     def interruptible(self, stop: Callable[[], bool] | None) -> Iterator[None]:
-        """Within this, `compute` raises `Cancelled` at the next layer of the network once `stop` says so."""
+        """Within this, `compute` raises `Cancelled` at the next layer of the network once `stop` says so.
+
+        On this thread only: others may be using the same network.
+        """
+        own = threading.get_ident()
 
         def check(*_: Any) -> None:
-            if stop is not None and stop():
+            if stop is not None and threading.get_ident() == own and stop():
                 raise Cancelled
 
         network = self.model.network(self.device)
@@ -225,7 +230,8 @@ class TileRunner:
 
                     self._tick = tick
                     tick(0)
-                    result[(slice(None), *self.place(job))] = self.compute(job)
+                    with self.interruptible(lambda: cancel.cancelled):
+                        result[(slice(None), *self.place(job))] = self.compute(job)
                     reporter.update(before + self.pieces * count)
                 done += count
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:

@@ -91,8 +91,11 @@ def read_tile(
 
 def _normalised(pixels: Pixels, normalization: Normalization, first: int) -> Pixels:
     """Normalise (planes, channels, *sides), of which `first` is the first channel; NaN where there is no number."""
-    known = np.where(np.isfinite(pixels), pixels, np.float32(np.nan))
-    return np.stack([normalization.forward(known[:, i], first + i) for i in range(pixels.shape[1])], axis=1)
+    normal = np.empty_like(pixels)
+    for n, c in np.ndindex(pixels.shape[:2]):  # one after the other: large temporary arrays are slow to get
+        known = np.where(np.isfinite(pixels[n, c]), pixels[n, c], np.float32(np.nan))
+        normal[n, c] = normalization.forward(known, first + c)
+    return normal
 
 
 def _averaged(
