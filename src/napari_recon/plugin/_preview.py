@@ -42,6 +42,8 @@ class Wish:
         A function of `napari_recon.api`, with these options.
     scale : int
         Pixels of the result per pixel of the layer.
+    neighbours : bool
+        Whether the verb looks at neighbouring planes.
     refusal : str
         Why there can be no preview; empty when there can.
     """
@@ -52,6 +54,7 @@ class Wish:
     verb: str
     options: dict[str, Any]
     scale: int = 1
+    neighbours: bool = False
     refusal: str = ""
 
 
@@ -267,6 +270,8 @@ def _region(viewer: Any, wish: Wish, side: int) -> Snapshot:
 
 def _around(wish: Wish, source: Snapshot) -> tuple[Image, tuple[slice, ...]]:
     """Return the region with what else its planes look at, and where in that the region lies."""
+    if not wish.neighbours:
+        return source.image, (slice(None),) * source.image.ndim
     whole = snapshot(wish.layer, source.image.axes).image
     wide, inside = dict(source.slices), []
     for axis in whole.axes:

@@ -244,11 +244,6 @@ def _warm_up(keeper: ModelKeeper, model: Any, on_progress: ProgressCallback, can
         keeper.warm_up(model)
 
 
-def level_slider(top: float, help: str = "") -> LevelSlider:
-    """Make a slider from 0 to `top` that stands at 1."""
-    return LevelSlider(top, help)
-
-
 def _progress_line(event: ProgressEvent) -> str:
     what = {"train": "training: step", "generate": "image", "batch": "image"}.get(event.phase, "tile")
     total = f" / {event.total:,}" if event.total else ""

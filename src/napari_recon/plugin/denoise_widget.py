@@ -9,10 +9,11 @@ from qtpy.QtWidgets import QCheckBox, QWidget
 from napari_recon.config import option
 from napari_recon.plugin._compare import COMPARE_KEY
 from napari_recon.plugin._layers import add_result, count_planes
+from napari_recon.plugin._level_slider import LevelSlider
 from napari_recon.plugin._noise_line import NoiseLine
 from napari_recon.plugin._preview import Previewer, Wish
 from napari_recon.plugin._requests import Denoised, DenoiseRequest
-from napari_recon.plugin._restore_panel import RestoreOptions, RestorePanel, level_slider
+from napari_recon.plugin._restore_panel import RestoreOptions, RestorePanel
 
 NO_PREVIEW = "Only models that are told the noise are fast enough to show what a change does."
 DENOISE_HELP = f"Denoise the layer into a new one; then {COMPARE_KEY} over the image shows before and after."
@@ -40,7 +41,7 @@ class DenoiseWidget(RestorePanel):
         super().__init__(napari_viewer)
         self.noise = NoiseLine(self)
         self.preview = Previewer(self, self._wish, self.noise)
-        self.strength = level_slider(1.5, STRENGTH_HELP)
+        self.strength = LevelSlider(1.5, STRENGTH_HELP)
         self.residual = QCheckBox("residual")
         self.residual.setToolTip("Add what was removed as a layer: it should look like noise, without structure.")
         self.adapt = QCheckBox("adapt")
@@ -90,13 +91,14 @@ class DenoiseWidget(RestorePanel):
         return model, {**options, "adapt": self.adapt.isChecked()}
 
     def _wish(self) -> Wish:
-        spec = self.model.spec()
+        spec, planes = self.model.spec(), self._planes()
         return Wish(
             layer=self.layer.layer(),
             axes=self.data.axes(),
             model=self.model.reference(),
             verb=self.verb,
-            options={**self.level(), **self._planes(), "device": self.device.device()},
+            options={**self.level(), **planes, "device": self.device.device()},
+            neighbours=not planes,
             refusal=self.no_preview("" if spec is not None and spec.noise_aware else NO_PREVIEW),
         )
 

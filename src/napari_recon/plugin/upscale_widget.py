@@ -9,9 +9,10 @@ from napari_recon.plugin._complete_page import CompletePage
 from napari_recon.plugin._forms import compact_form, show_row
 from napari_recon.plugin._jobs import Job
 from napari_recon.plugin._layers import add_result, finer
+from napari_recon.plugin._level_slider import LevelSlider
 from napari_recon.plugin._preview import Previewer, Wish
 from napari_recon.plugin._requests import Upscaled, UpscaleRequest
-from napari_recon.plugin._restore_panel import RestorePanel, level_slider
+from napari_recon.plugin._restore_panel import RestorePanel
 from napari_recon.plugin._sample_requests import Made
 from napari_recon.plugin._session import session
 from napari_recon.plugin._texture_page import TexturePage
@@ -29,7 +30,7 @@ class UpscaleWidget(RestorePanel):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.preview = Previewer(self, self._wish)
-        self.fidelity = level_slider(1.0)
+        self.fidelity = LevelSlider(1.0)
         self.trust = QCheckBox("trust layer")
         self.trust.setChecked(True)
         self.trust.setToolTip("Add a layer that is bright where the input shows what is there, dark where it does not.")
